@@ -1,0 +1,118 @@
+"""Bad usage or input: exit code 2, exactly one line on standard error, nothing on standard output, nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "Missing command"),
+        ("verfy", "verify"),
+        ("--no-such-option", "--no-such-option"),
+        ("list suite.thm-1 more", "more"),
+        ("list suite.thm-2", "did you mean 'suite.thm-1'"),
+        ("list --jsn", "--json"),
+        ("info", "claim"),
+        ("info suite.thm-2", "did you mean 'suite.thm-1'"),
+        ("verify suite.thm-2", "did you mean 'suite.thm-1'"),
+        ("verify --jbs 2", "--jobs"),
+        ("verify --jobs 0", "--jobs"),
+        ("verify --jobs two", "--jobs"),
+        ("verify --instances 0", "--instances"),
+        ("verify --seed -1", "--seed"),
+        ("verify --seed 1.5", "--seed"),
+        ("verify --json", "--json"),
+        ("verify --json TMP/missing/a.json", "missing/a.json"),
+        ("verify --html TMP/missing/a.html", "missing/a.html"),
+        ("verify --json TMP", "not a file"),
+        ("verify --json /dev/null", "not a file"),
+        ("verify --json TMP/file/a.json", "file/a.json"),
+        ("verify --json TMP/a --html TMP/sub/../a", "same file"),
+        ("simulate", "Missing argument"),
+        ("simulate no-such-preset", "no-such-preset"),
+        ("simulate fig-1", "fig-1a"),
+        ("simulate TMP/missing.toml", "missing.toml"),
+        ("simulate TMP/file.toml", "file.toml"),
+        ("simulate fig-1a --profile fast", "fast"),
+        ("simulate fig-1a --set nonsense", "nonsense"),
+        ("simulate fig-1a --set problem.alpah=3", "alpha"),
+        ("simulate fig-1a --set problem.alpha=-3", "alpha"),
+        ("simulate fig-1a --out TMP/file", "file"),
+        ("doctor now", "now"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run: Run, suite: Any, tmp_path: Path, words: str, says: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    (tmp_path / "file.toml").write_text("not = [toml", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(*words.replace("TMP", str(tmp_path)).split())
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("theorykit: error: ")
+    assert says in err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert suite.asked == {}
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission(run: Run, suite: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    code, _, err = run("verify", "--json", tmp_path / "a.json")
+    tmp_path.chmod(0o700)
+    assert code == 2
+    assert "Permission denied" in err
+
+
+def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_module_and_process_agree_on_the_exit_code() -> None:
+    done = python("-m", "theorykit", "verfy")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "theorykit: error: No such command 'verfy'. Did you mean 'verify'?\n"
+
+
+def test_a_reader_that_leaves_early_is_not_an_error() -> None:
+    script = "from theorykit.cli.output import emit; emit('x' * 10**6); emit('more')"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "theorykit", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left" in done.stderr
+
+
+def test_a_terminal_without_unicode_gets_question_marks() -> None:
+    setup = "from theorykit.cli import app, main; app.app.command('x')(lambda: app.emit('✓'))"
+    script = f"import theorykit.cli.app; {setup}; main(['x'])"
+    done = python("-c", script, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.stdout, done.stderr) == ("?", "")

@@ -1,0 +1,196 @@
+"""TOML files, presets, profiles and overrides: what they become, and one clear line for everything wrong with them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from theorykit._numerics.errors import InputError
+from theorykit.experiments import load_experiment, preset_names
+
+GOOD = """
+[data]
+kind = "sparse_sign"
+n = 8
+d = 40
+[problem]
+alpha = 128
+weight_decay = 1e-3
+[profile.quick.data]
+d = 20
+"""
+
+
+def written(folder, text):
+    file = folder / "mine.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_defaults_are_filled_in(tmp_path):
+    experiment = load_experiment(written(tmp_path, GOOD))
+    assert (experiment.name, experiment.profile) == ("mine", "paper")
+    assert experiment.settings == {
+        "data": {"kind": "sparse_sign", "n": 8, "d": 40, "k": 3, "n_test": 0, "seed": 0},
+        "model": {"kind": "diagonal", "degree": 2},
+        "problem": {"loss": "logistic", "alpha": 128.0, "weight_decay": 1e-3, "init": "theory"},
+        "flow": {"s_end": 2.5, "rtol": 1e-6, "points": 200},
+        "predictors": {"kernel": True, "rich": True, "c": 0.3},
+        "events": {},
+    }
+
+
+def test_profile_then_overrides(tmp_path):
+    file = written(tmp_path, GOOD)
+    assert load_experiment(file, profile="quick").settings["data"]["d"] == 20
+    both = load_experiment(file, profile="quick", overrides=["data.d=10", "events.test_loss=[0.5]", "data.n_test=3"])
+    assert both.settings["data"] == {"kind": "sparse_sign", "n": 8, "d": 10, "k": 3, "n_test": 3, "seed": 0}
+    assert both.settings["events"] == {"test_loss": [0.5]}
+    assert load_experiment(file, profile="paper").settings["data"]["d"] == 40
+
+
+def test_an_override_displaces_the_key_it_excludes(tmp_path):
+    settings = load_experiment(written(tmp_path, GOOD), overrides=["problem.log_alpha=20", "flow.tau_end=3.0"]).settings
+    assert settings["problem"]["log_alpha"] == 20.0
+    assert "alpha" not in settings["problem"]
+    assert settings["flow"]["tau_end"] == 3.0
+    assert "s_end" not in settings["flow"]
+
+
+def test_predictors_follow_the_theory(tmp_path):
+    file = written(tmp_path, GOOD)
+    cubic = load_experiment(file, overrides=["model.degree=3"]).settings["predictors"]
+    assert (cubic["kernel"], cubic["rich"]) == (True, False)
+    squared = load_experiment(file, overrides=["problem.loss='squared'"]).settings["predictors"]
+    assert (squared["kernel"], squared["rich"]) == (False, False)
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    text = GOOD.replace('"sparse_sign"\nn = 8\nd = 40', '"npz"\npath = "points.npz"').split("[profile")[0]
+    assert load_experiment(written(tmp_path, text)).settings["data"]["path"] == str(tmp_path / "points.npz")
+
+
+def test_presets_have_their_full_sizes():
+    assert preset_names() == ["digits", "fig-1a", "fig-1b"]
+    first = load_experiment("fig-1a").settings
+    assert first["data"] == {"kind": "sparse_sign", "n": 256, "d": 100_000, "k": 3, "n_test": 10_000, "seed": 0}
+    second = load_experiment("fig-1b").settings
+    assert second["data"]["kind"] == "separated_gaussian"
+    assert (second["data"]["n"], second["data"]["d"], second["data"]["gap"]) == (32, 100_000, 25.0)
+    for settings in (first, second):
+        assert settings["problem"] == {"loss": "logistic", "alpha": 128.0, "weight_decay": 1e-3, "init": "unit"}
+        assert settings["flow"]["s_end"] == 2.5
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_has_a_smaller_quick_profile(name):
+    assert load_experiment(name, profile="quick").settings != load_experiment(name).settings
+
+
+def test_the_digits_example_is_the_preset():
+    example = Path(__file__).parents[2] / "examples" / "digits.toml"
+    for profile in ("paper", "quick"):
+        assert load_experiment(example, profile=profile).settings == load_experiment("digits", profile=profile).settings
+
+
+def replaced(old, new):
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[data\n", r"mine.toml: .*line 1"),
+        ("a = 1\na = 2\n", r"mine.toml: .*line 2"),
+        ("", r"data: got no \[data\] table; wanted one with kind = one of sparse_sign"),
+        (GOOD + "[modle]\n", "table: got 'modle'; wanted one of .*did you mean 'model'"),
+        ("seed = 1\n" + GOOD, "table: got 'seed'"),
+        ("data = 3\n", r"data: got 3; wanted a table: \[data\]"),
+        (replaced('kind = "sparse_sign"\n', ""), "data.kind: got 'None'; wanted one of sparse_sign"),
+        (replaced("sparse_sign", "sparse_sing"), "data.kind: got 'sparse_sing'.*did you mean 'sparse_sign'"),
+        (replaced('"sparse_sign"', "3"), "data.kind: got '3'"),
+        (replaced("n = 8", "nn = 8"), "data: got 'nn'; wanted one of kind, n, d, k, n_test, seed .did you mean 'n'"),
+        (replaced("n = 8\n", ""), "data.n: got nothing"),
+        (replaced("n = 8", "n = 0"), "data.n: got 0; wanted an integer >= 1"),
+        (replaced("n = 8", "n = 8.0"), "data.n: got 8.0"),
+        (replaced("n = 8", 'n = "8"'), "data.n: got '8'"),
+        (replaced("alpha = 128", "alpha = 128\nlog_alpha = 3"), "problem: got alpha and log_alpha; wanted one of"),
+        (replaced("alpha = 128\n", ""), "problem: got neither; wanted one of alpha and log_alpha"),
+        (replaced("alpha = 128", "alpha = true"), "problem.alpha: got True"),
+        (replaced("alpha = 128", "alpha = nan"), "problem.alpha: got nan"),
+        (replaced("alpha = 128", "alpha = 0.5"), "problem.alpha: got 0.5; wanted a finite number > 1"),
+        (replaced("= 1e-3", "= -1e-3"), "problem.weight_decay: got -0.001; wanted a finite number > 0"),
+        (replaced("= 1e-3", "= 1e-3\nlog_weight_decay = -3.0"), "problem: got weight_decay and log_weight_decay"),
+        (replaced("= 1e-3", '= 1e-3\nloss = "logistik"'), "problem.loss: got 'logistik'.*did you mean 'logistic'"),
+        (replaced("= 1e-3", '= 1e-3\ninit = "zero"'), "problem.init: got 'zero'; wanted one of theory, unit"),
+        (GOOD + "[model]\ndegree = 1\n", "model.degree: got 1; wanted an integer >= 2"),
+        (GOOD + "[model]\ndegree = 2.5\n", "model.degree: got 2.5"),
+        (GOOD + '[model]\nkind = "mlp"\n', "model.kind: got 'mlp'"),
+        (GOOD + "[flow]\npoints = 1\n", "flow.points: got 1; wanted an integer >= 2"),
+        (GOOD + "[flow]\nrtol = 0\n", "flow.rtol: got 0"),
+        (GOOD + "[flow]\nrtol = 2\n", "flow.rtol: got 2; wanted a number between 0 and 1"),
+        (GOOD + "[flow]\ns_end = -1\n", "flow.s_end: got -1"),
+        (GOOD + "[flow]\ns_end = 1\ntau_end = 2\n", "flow: got s_end and tau_end"),
+        (GOOD + '[predictors]\nrich = "yes"\n', "predictors.rich: got 'yes'; wanted true or false"),
+        (GOOD + "[predictors]\nc = 1.5\n", "predictors.c: got 1.5; wanted a number between 0 and 1"),
+        (GOOD + "[model]\ndegree = 3\n[predictors]\nrich = true\n", "predictors.rich: got true; wanted false"),
+        (GOOD + "[events]\ntest_acuracy = [0.5]\n", "events: got 'test_acuracy'.*did you mean 'test_accuracy'"),
+        (GOOD + "[events]\ntest_accuracy = 0.5\n", "events.test_accuracy: got 0.5; wanted a list of levels"),
+        (GOOD + '[events]\ntest_accuracy = ["a"]\n', "events.test_accuracy: got 'a'"),
+        (GOOD + "[profile.full.data]\ndd = 3\n", "profile.full.data: got 'dd'; wanted one of"),
+        (GOOD + "[profile.full]\ndata = 3\n", "profile.full.data: got 3; wanted a table"),
+        (GOOD + "[profile.paper.data]\nd = 3\n", "profile.paper: got a table; wanted another name"),
+        ("[data]\nkind = 'digits'\nclasses = 3\n", "data.classes: got 3; wanted two different digits"),
+        ("[data]\nkind = 'npz'\n", "data.path: got nothing"),
+        ("[data]\nkind = 'npz'\npath = ''\n", "data.path: got ''"),
+        ("[data]\nkind = 'csv'\npath = 'a'\nlabel = -1\n", "data.label: got -1"),
+        ("[data]\nkind = 'npz'\npath = 'a'\ntask = 'regress'\n", "data.task: got 'regress'.*'regression'"),
+        (
+            "[data]\nkind = 'npz'\npath = 'a'\ntask = 'regression'\n[problem]\nalpha = 3\nweight_decay = 1\n",
+            "problem.loss: got 'logistic'; wanted 'squared'",
+        ),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_experiment(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["data.d", "data.d=", "d=3", "", "data.d=1 2", "problem.loss=squared", "[data"])
+def test_bad_overrides_are_named(tmp_path, override):
+    with pytest.raises(InputError, match=r"set: got .*wanted table.key=value"):
+        load_experiment(written(tmp_path, GOOD), overrides=[override])
+
+
+def test_overrides_are_checked_like_the_file(tmp_path):
+    with pytest.raises(InputError, match="data: got 'dd'"):
+        load_experiment(written(tmp_path, GOOD), overrides=["data.dd=3"])
+    with pytest.raises(InputError, match="table: got 'dat'"):
+        load_experiment(written(tmp_path, GOOD), overrides=["dat.d=3"])
+
+
+def test_names_that_are_nowhere(tmp_path):
+    with pytest.raises(InputError, match=r"experiment: got 'fig-1'; wanted one of .*did you mean 'fig-1"):
+        load_experiment("fig-1")
+    with pytest.raises(InputError, match="No such file"):
+        load_experiment(tmp_path / "missing.toml")
+    with pytest.raises(InputError, match="Is a directory"):
+        load_experiment(tmp_path)
+    with pytest.raises(InputError, match=r"profile: got 'quik'; wanted one of paper, quick .did you mean 'quick'"):
+        load_experiment(written(tmp_path, GOOD), profile="quik")
+    (tmp_path / "latin.toml").write_bytes(b"# \xff\n")
+    with pytest.raises(InputError, match="a TOML file in UTF-8"):
+        load_experiment(tmp_path / "latin.toml")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match="a TOML file in UTF-8"):
+        load_experiment(tmp_path / "deep.toml")
+
+
+def test_loading_is_light():
+    code = "import sys, theorykit.experiments as e; e.load_experiment('fig-1a'); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for heavy in ("cvxpy", "numba", "sklearn", "matplotlib", "scipy.integrate"):
+        assert f"'{heavy}'" not in loaded

@@ -1,0 +1,80 @@
+"""The figure: what it shows, and that no words cover each other or a curve."""
+
+import itertools
+import types
+
+import numpy as np
+import pytest
+
+from theorykit.experiments.figure import draw, save
+
+S = np.linspace(0.0, 2.5, 200)
+RISE = 1.0 / (1.0 + np.exp(-25.0 * (S - 0.9)))
+TRAIN = np.where(S < 0.01, 0.5, 1.0)
+COSINES = {"cos_kernel": 1.0 - 0.7 * RISE, "cos_rich": 0.3 + 0.7 * RISE}
+STATISTICS = {
+    "grokking": {"train_accuracy": TRAIN, "test_accuracy": 0.55 + 0.45 * RISE} | COSINES,
+    "misgrokking": {"train_accuracy": TRAIN, "test_accuracy": 1.0 - 0.45 * RISE} | COSINES,
+    "hardly anything": {"train_accuracy": TRAIN, "test_accuracy": 0.98 - 0.03 * RISE} | COSINES,
+    "no test set": {"train_accuracy": TRAIN} | COSINES,
+    "no predictors": {"train_accuracy": TRAIN, "test_accuracy": 0.55 + 0.45 * RISE},
+    "one predictor": {"train_accuracy": TRAIN, "cos_kernel": COSINES["cos_kernel"]},
+    "constant": {"train_accuracy": np.ones(200), "test_accuracy": np.ones(200)},
+    "regression": {"log_train_loss": -50.0 * RISE, "test_loss": 1.0 - 0.9 * RISE},
+}
+
+
+def trajectory(statistics):
+    return types.SimpleNamespace(s=S, tau=4.85 * S, stats=statistics)
+
+
+def drawn_labels(axis):
+    low, high = sorted(axis.get_view_interval())
+    return [
+        tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_visible()
+    ]
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_words_cover_neither_words_nor_curves(name):
+    figure = draw(trajectory(STATISTICS[name]))
+    figure.draw_without_rendering()
+    named = [text for axes in figure.axes for text in axes.texts]
+    ticks = [label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in drawn_labels(axis)]
+    labels = [label for axes in figure.axes for label in (axes.xaxis.label, axes.yaxis.label)]
+    words = [word for word in (*named, *ticks, *labels) if word.get_text() and word.get_visible()]
+    boxes = [(word.get_text(), word.get_window_extent()) for word in words]
+    for (one, first), (other, second) in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second), (one, other)
+    for axes in figure.axes:
+        for line, text in itertools.product(axes.lines[: len(axes.lines) - 2], axes.texts):
+            points = axes.transData.transform(line.get_xydata())
+            box = text.get_window_extent()
+            assert not any(box.contains(x, y) for x, y in points), (text.get_text(), line.get_color())
+    for text, box in boxes:
+        assert figure.bbox.containsx(box.x0), text
+        assert figure.bbox.containsx(box.x1), text
+
+
+def test_two_points_are_enough():
+    ends = types.SimpleNamespace(s=S[[0, -1]], tau=4.85 * S[[0, -1]], stats={"train_accuracy": np.array([0.5, 1.0])})
+    assert len(draw(ends).axes) == 1
+
+
+def test_the_figure_names_its_curves_and_times():
+    texts = {text.get_text() for axes in draw(trajectory(STATISTICS["grokking"]), c=0.25).axes for text in axes.texts}
+    assert texts == {"train", "test", "max $\\ell_2$ margin", "max $\\ell_1$ margin", "$T^-_{0.25}$", "$T^+_{0.25}$"}
+
+
+def test_two_drawings_are_the_same_file(tmp_path):
+    for name in ("one.svg", "two.svg"):
+        save(draw(trajectory(STATISTICS["grokking"])), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_pixels_are_enough_for_print(tmp_path):
+    from PIL import Image
+
+    save(draw(trajectory(STATISTICS["grokking"])), tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.width == 1020

@@ -1,0 +1,80 @@
+"""theorykit: check theorems of deep-learning theory numerically, and be able to believe the answer.
+
+Everything below loads on first use, so that ``import theorykit`` costs milliseconds and not the seconds that CVXPY,
+SciPy's integrators and numba take together.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from theorykit._version import __version__
+
+_SUBPACKAGES = (
+    "checking",
+    "datasets",
+    "experiments",
+    "flow",
+    "kernels",
+    "losses",
+    "models",
+    "predictors",
+    "programs",
+    "report",
+    "testing",
+    "verifications",
+)
+_HOMES = {
+    "Claim": "checking",
+    "Control": "checking",
+    "Crossing": "flow",
+    "Dataset": "datasets",
+    "Expansion": "checking",
+    "FlowError": "_numerics.errors",
+    "InputError": "_numerics.errors",
+    "Instance": "checking",
+    "Measurement": "checking",
+    "NotSeparableError": "_numerics.errors",
+    "Problem": "flow",
+    "SaveAt": "flow",
+    "Source": "checking",
+    "TheorykitError": "_numerics.errors",
+    "Trajectory": "flow",
+    "gradient_flow": "flow",
+    "verify": "checking",
+}
+
+__all__ = ["__version__", *sorted(_HOMES), *_SUBPACKAGES]  # noqa: PLE0604 - names as strings, by construction
+
+if TYPE_CHECKING:
+    from theorykit import (
+        checking,
+        datasets,
+        experiments,
+        flow,
+        kernels,
+        losses,
+        models,
+        predictors,
+        programs,
+        report,
+        testing,
+        verifications,
+    )
+    from theorykit._numerics.errors import FlowError, InputError, NotSeparableError, TheorykitError
+    from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
+    from theorykit.datasets import Dataset
+    from theorykit.flow import Crossing, Problem, SaveAt, Trajectory, gradient_flow
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"theorykit.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"theorykit.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'theorykit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

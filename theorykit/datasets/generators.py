@@ -1,0 +1,234 @@
+"""Seeded data: the two problems of lyu2024's figure 1, and two classes of scikit-learn's bundled digits."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import finite, integer
+from theorykit.datasets.dataset import Dataset, Points, TestSet, stored
+
+_HELD_BYTES = (
+    2**30
+)  # generated Gaussian test points up to this size are kept, larger sets are generated anew on each pass
+
+
+def sparse_sign(n: int, d: int, k: int = 3, n_test: int = 0, seed: int = 0) -> Dataset:
+    """Uniform +-1 features whose label is the majority of `k` of them, each with a sign (grokking, fig-1a of lyu2024).
+
+    The support and the signs of w* are drawn with the seed; y = sign<w*, x>. The training points do not depend on
+    `n_test`. Test points are held as packed bits, d/8 bytes each.
+
+    Parameters
+    ----------
+    n, d : int
+        Training samples and features.
+    k : int
+        Non-zero entries of w*, odd (so that <w*, x> is never 0) and at most `d`.
+    n_test : int
+        Test points; 0 for none.
+    seed : int
+        Same seed, same data, bit for bit.
+
+    Returns
+    -------
+    Dataset
+        `X` int8 (n, d), `y` float64 (n,), `truth` = w* with k entries +-1.
+
+    Raises
+    ------
+    InputError
+        A size below 1, k even or above d, a negative seed or n_test.
+
+    Examples
+    --------
+    >>> data = sparse_sign(n=5, d=40, k=3, seed=1)
+    >>> data.X.dtype, bool((np.sign(data.X @ data.truth) == data.y).all())
+    (dtype('int8'), True)
+    """
+    n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    if integer("k", k, minimum=1) % 2 == 0 or k > d:
+        raise InputError("k", str(k), f"an odd integer from 1 to d = {d}")
+    truth_rng, train_rng, test_rng = _streams(seed)
+    support = np.sort(truth_rng.choice(d, size=k, replace=False))
+    weights = np.where(truth_rng.integers(0, 2, size=k) == 1, 1.0, -1.0)
+    truth = np.zeros(d)
+    truth[support] = weights
+    X, y = _read_packed(_packed_bits(train_rng, n, d), d, support, weights, 0, n)
+    test = None
+    if n_test:
+        test = TestSet(n_test, d, partial(_read_packed, _packed_bits(test_rng, n_test, d), d, support, weights))
+    settings = {"n": n, "d": d, "k": k, "n_test": n_test}
+    return Dataset(X, y, "classification", "sparse_sign", seed, settings, test, truth)
+
+
+def separated_gaussian(n: int, d: int, gap: float = 25.0, n_test: int = 0, seed: int = 0) -> Dataset:
+    """Gaussian points pushed apart by `gap` along a hidden direction (misgrokking, fig-1b of lyu2024).
+
+    w* is a uniform unit vector, z ~ N(0, I_d), y = sign<z, w*> and x = z + (gap/2) y w*. The training points are
+    float64 and do not depend on `n_test`. Test points are float32, each from a key of its own: up to 1 GiB of them are
+    held, larger sets are generated anew on every pass, with the same values.
+
+    Parameters
+    ----------
+    n, d : int
+        Training samples and features.
+    gap : float
+        Distance between the two half-spaces, >= 0.
+    n_test : int
+        Test points; 0 for none.
+    seed : int
+        Same seed, same data, bit for bit.
+
+    Returns
+    -------
+    Dataset
+        `X` float64 (n, d), `y` float64 (n,), `truth` = w*, of Euclidean norm 1.
+
+    Raises
+    ------
+    InputError
+        A size below 1, a negative gap, n_test or seed.
+
+    Examples
+    --------
+    >>> data = separated_gaussian(n=6, d=50, gap=4.0, seed=0)
+    >>> bool((data.y * (data.X @ data.truth) >= 2.0).all())
+    True
+    """
+    n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    gap = finite("gap", gap, minimum=0.0)
+    truth_rng, train_rng, test_rng = _streams(seed)
+    truth = truth_rng.standard_normal(d)
+    truth /= math.sqrt(math.fsum(truth**2))  # exactly rounded: a BLAS norm may differ in the last bit between machines
+    X = train_rng.standard_normal((n, d))
+    y = np.array([_push_apart(row, truth, gap) for row in X])
+    test = _gaussian_test(n_test, test_rng, truth, gap) if n_test else None
+    settings = {"n": n, "d": d, "gap": gap, "n_test": n_test}
+    return Dataset(X, y, "classification", "separated_gaussian", seed, settings, test, truth)
+
+
+def digits(classes: tuple[int, int] = (3, 8), n_train: int = 60, seed: int = 0) -> Dataset:
+    """Two classes of the 8x8 handwritten digits that scikit-learn bundles; the rest of both classes is the test set.
+
+    Pixels (0 to 16) are scaled to [-1, 1]. The corner pixels, always 0, are then constant -1 and act as a bias.
+    `classes[0]` is labelled +1, `classes[1]` -1. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten
+    Digits", UCI Machine Learning Repository, 1998 (its test part, as bundled).
+
+    Parameters
+    ----------
+    classes : tuple of two int
+        Two different digits from 0 to 9.
+    n_train : int
+        Training samples, drawn from both classes together without replacement; at least one sample must be left.
+    seed : int
+        Which samples are drawn.
+
+    Returns
+    -------
+    Dataset
+        `X` float64 (n_train, 64), `y` float64 (n_train,).
+
+    Raises
+    ------
+    InputError
+        scikit-learn is not installed, the classes are not two different digits, or too many samples are asked for.
+
+    Examples
+    --------
+    >>> data = digits(seed=0)
+    >>> data.X.shape, data.test.n, float(data.X.min()), float(data.X.max())
+    ((60, 64), 297, -1.0, 1.0)
+    """
+    first, second = _two_digits(classes)
+    n_train, seed = integer("n_train", n_train, minimum=1), integer("seed", seed, minimum=0)
+    images, names = _bundled_digits()
+    rows = np.flatnonzero((names == first) | (names == second))
+    if n_train >= rows.size:
+        raise InputError(
+            "n_train", str(n_train), f"at most {rows.size - 1}: classes {first} and {second} have {rows.size}"
+        )
+    rows = np.random.default_rng(seed).permutation(rows)
+    X = images[rows] / 8.0 - 1.0
+    y = np.where(names[rows] == first, 1.0, -1.0)
+    settings = {"classes": [first, second], "n_train": n_train}
+    test = stored(X[n_train:].copy(), y[n_train:].copy())
+    return Dataset(X[:n_train].copy(), y[:n_train].copy(), "classification", "digits", seed, settings, test)
+
+
+def _sizes(n: int, d: int, n_test: int, seed: int) -> tuple[int, int, int, int]:
+    return (
+        integer("n", n, minimum=1),
+        integer("d", d, minimum=1),
+        integer("n_test", n_test, minimum=0),
+        integer("seed", seed, minimum=0),
+    )
+
+
+def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator, np.random.Generator]:
+    """Return independent generators for the rule, the training and the test points."""
+    truth, train, test = np.random.SeedSequence(seed).spawn(3)
+    return np.random.default_rng(truth), np.random.default_rng(train), np.random.default_rng(test)
+
+
+def _packed_bits(rng: np.random.Generator, rows: int, d: int) -> NDArray[np.uint8]:
+    """Return `rows` rows of d fair bits, eight to a byte (the last byte of a row may have some to spare)."""
+    width = -(-d // 8)
+    return np.frombuffer(rng.bytes(rows * width), dtype=np.uint8).reshape(rows, width)
+
+
+def _read_packed(
+    packed: NDArray[np.uint8], d: int, support: NDArray[np.intp], weights: NDArray[np.float64], start: int, stop: int
+) -> Points:
+    """Return points `start` to `stop` as +-1 in int8, with their labels."""
+    X = np.unpackbits(packed[start:stop], axis=1, count=d).view(np.int8)
+    X *= 2
+    X -= 1
+    return X, np.sign(X[:, support] @ weights)
+
+
+def _push_apart(z: NDArray[np.floating], truth: NDArray[np.float64], gap: float) -> float:
+    """Shift one point in place by (gap/2) y w* and return its label y."""
+    label = 1.0 if np.einsum("k,k->", z, truth) >= 0.0 else -1.0  # not BLAS: its threads cost more than so small a sum
+    z += (0.5 * gap * label * truth).astype(z.dtype)
+    return label
+
+
+def _gaussian_test(n: int, rng: np.random.Generator, truth: NDArray[np.float64], gap: float) -> TestSet:
+    keys = rng.integers(0, 2**63, size=n)
+    if 4 * n * truth.size <= _HELD_BYTES:
+        return stored(*_read_gaussian(keys, truth, gap, 0, n))
+    return TestSet(n, truth.size, partial(_read_gaussian, keys, truth, gap))
+
+
+def _read_gaussian(keys: NDArray[np.int64], truth: NDArray[np.float64], gap: float, start: int, stop: int) -> Points:
+    """Generate points `start` to `stop`, each from its own key, so that no block depends on another."""
+    X = np.empty((stop - start, truth.size), dtype=np.float32)
+    y = np.empty(stop - start)
+    for row, key in enumerate(keys[start:stop]):
+        np.random.Generator(np.random.SFC64(int(key))).standard_normal(dtype=np.float32, out=X[row])
+        y[row] = _push_apart(X[row], truth, gap)
+    return X, y
+
+
+def _two_digits(classes: tuple[int, int]) -> tuple[int, int]:
+    wanted = "two different digits from 0 to 9"
+    if not isinstance(classes, (tuple, list)) or len(classes) != 2:
+        raise InputError("classes", repr(classes), wanted)
+    first, second = (integer("classes", digit, minimum=0) for digit in classes)
+    if first == second or max(first, second) > 9:
+        raise InputError("classes", repr(classes), wanted)
+    return first, second
+
+
+def _bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InputError("digits", "no scikit-learn", "it installed: pip install theorykit[data]") from None
+    images, names = load_digits(return_X_y=True)
+    return images, names

@@ -1,0 +1,481 @@
+"""Compiled right-hand sides of the dual reduction of diagonal nets (see `theorykit.flow.reduction` for the mathematics).
+
+State y (r numbers, in units of the output): c = y / kappa, and B = c @ basis is the exponent of every coordinate.
+
+- kernel frame: c is the scaled dual sigma^L m, so that nothing overflows however large alpha is;
+- rich frame: c counts from the last anchor, at which log|u|, log|v| are known.
+
+`clock` is tau or log tau. All huge or tiny factors enter as one exponent.
+
+Squared loss: f - y falls to about 1/A, far below the round-off of f, so that the residual is a state of its own,
+rho = C R(f - y), stacked below y in the unit 2 kappa/n. With S = A dtau/dclock (A = sigma^(2(L-1))/lambda in the kernel
+frame, 1/lambda in the rich one), Euler's identity gives d(f - y)/dtau = -L f - (2/n) A K(theta) (f - y), so
+
+    drho/dclock = (d log C/dclock - L) rho - C L R y - (2/n) S T rho,    T = R Z diag(tangent weights) basis.T,
+
+with C = S where S K/n > 1, constant below. Past a cap S stays constant too: rho is then slaved to the interpolating
+manifold, and all but f - y itself (which is rho over the true A) changes by O(1/S) = 1e-12 only. In the rich frame T may
+lose rank (fewer active coordinates than samples): there a part `DAMPED` of its mean is added to its diagonal, which keeps
+round-off from driving the directions that nothing else holds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import float64, prange, types, void
+
+from theorykit._numerics.compile import compiled
+from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS, SMALL, VECTOR
+from theorykit.losses import EXPONENTIAL, SQUARED
+
+# pack[7]: hyper-parameters
+LOG_SIGMA0, LOG_LAMBDA, KAPPA, TAU_ANCHOR, DECAY, LOG_N, Z_MAX, SWITCH, LOG_CAP, DAMPED = range(10)
+# pack[8]: integers
+LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
+KERNEL, RICH = 0, 1
+
+_BLOCK = 2048  # columns of int8 data converted at a time: three rows of accumulators stay in the first-level cache
+_REASSOCIATE = {"reassoc", "contract"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
+
+
+@compiled(void(MATRIX, SMALL, MATRIX), parallel=True, fastmath=_REASSOCIATE)
+def _rows_times_small(c, z, out):  # out (k, d) = c (k, n) @ z (n, d)
+    k, n, d = c.shape[0], z.shape[0], z.shape[1]
+    for block in prange((d + _BLOCK - 1) // _BLOCK):
+        start = block * _BLOCK
+        stop = min(d, start + _BLOCK)
+        for s in range(k):
+            for j in range(start, stop):
+                out[s, j] = 0.0
+        i = 0
+        while i + 4 <= n:
+            for s in range(k):
+                c0, c1, c2, c3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
+                for j in range(start, stop):
+                    out[s, j] += c0 * z[i, j] + c1 * z[i + 1, j] + c2 * z[i + 2, j] + c3 * z[i + 3, j]
+            i += 4
+        while i < n:
+            for s in range(k):
+                for j in range(start, stop):
+                    out[s, j] += c[s, i] * z[i, j]
+            i += 1
+
+
+@compiled(void(MATRIX, SMALL, MATRIX), parallel=True, fastmath=_REASSOCIATE)
+def _columns_times_small(w, z, out):  # out (k, n) = w (k, d) @ z (n, d).T
+    k, n, d = w.shape[0], z.shape[0], z.shape[1]
+    for i in prange(n):
+        for s in range(k):
+            out[s, i] = 0.0
+        for start in range(0, d, _BLOCK):
+            stop = min(d, start + _BLOCK)
+            for s in range(k):
+                total = 0.0
+                for j in range(start, stop):
+                    total += w[s, j] * z[i, j]
+                out[s, i] += total
+
+
+@compiled(MATRIX(MATRIX, PACK))
+def exponents(c, pack):
+    """Return B = c @ basis, shape (k, d)."""
+    if pack[8][SMALL_DATA] == 1:
+        out = np.empty((c.shape[0], pack[1].shape[1]))
+        _rows_times_small(c, pack[1], out)
+        return out
+    return np.dot(c, pack[2])
+
+
+@compiled(MATRIX(MATRIX, PACK))
+def outputs(w, pack):
+    """Return w @ Z.T, shape (k, n)."""
+    if pack[8][SMALL_DATA] == 1:
+        out = np.empty((w.shape[0], pack[1].shape[0]))
+        _columns_times_small(w, pack[1], out)
+        return out
+    return np.dot(w, pack[0].T)
+
+
+@compiled(types.UniTuple(float64, 3)(float64, PACK))
+def _times(clock, pack):  # tau, its logarithm where it multiplies the right-hand side (else 0), log sigma
+    hyper = pack[7]
+    tau = math.exp(clock) if pack[8][LOG_CLOCK] == 1 else clock
+    log_rate = clock if pack[8][LOG_CLOCK] == 1 else 0.0
+    return tau, log_rate, hyper[LOG_SIGMA0] - hyper[DECAY] * tau
+
+
+@compiled(float64(float64, PACK))
+def _lag(clock, pack):
+    """Return the time since the anchor, in units of the decay (0 in the kernel frame)."""
+    if pack[8][FRAME] == KERNEL:
+        return 0.0
+    return pack[7][DECAY] * (_times(clock, pack)[0] - pack[7][TAU_ANCHOR])
+
+
+@compiled(void(float64, VECTOR, PACK, VECTOR), fastmath=_REASSOCIATE)
+def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quotient, never as a difference
+    degree = pack[8][DEGREE]
+    if degree == 2:
+        for j in range(b.shape[0]):
+            x = 4.0 * epsilon * b[j]
+            if abs(x) < 0.3:
+                x2 = x * x  # Taylor to x^13: relative error below 1e-18, and the compiler can use wide registers
+                s = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0)))))
+                w[j] = 8.0 * b[j] * s
+            else:
+                w[j] = 2.0 * math.sinh(x) / epsilon
+    else:
+        scale = degree * (degree - 2.0)
+        power = degree / (degree - 2.0)
+        for j in range(b.shape[0]):
+            x = scale * epsilon * b[j]
+            if abs(x) < 1e-8:
+                w[j] = 2.0 * degree * degree * b[j]
+            elif abs(x) >= 1.0:
+                w[j] = math.nan  # past the pole: the step is too long, and the integrator will halve it
+            else:
+                w[j] = 2.0 * math.exp(-0.5 * power * math.log1p(-x * x)) * math.sinh(power * math.atanh(x)) / epsilon
+
+
+@compiled(types.UniTuple(float64, 2)(float64, float64, float64, PACK))
+def log_coordinates(b, lag, anchor, pack):
+    """Return the change of log|u| (or log|v|) since its anchor for a sign-adjusted exponent b, with and without decay."""
+    degree = pack[8][DEGREE]
+    if degree == 2:
+        growth = 2.0 * b
+    else:
+        change = -degree * (degree - 2.0) * math.exp((degree - 2.0) * anchor) * b
+        growth = -math.log1p(change) / (degree - 2.0) if change > -1.0 else math.nan  # nan: the step is too long
+    return growth - lag, growth
+
+
+@compiled(void(float64, float64, VECTOR, PACK, VECTOR), fastmath=_REASSOCIATE)
+def _rich_weights(log_sigma, lag, b, pack, w):
+    anchors, degree = pack[6], pack[8][DEGREE]
+    if pack[8][BALANCED] == 1 and degree == 2:  # u v = sigma^2 for every coordinate
+        scale = 2.0 * math.exp(2.0 * log_sigma)  # may underflow, where a large x makes up for it
+        for j in range(b.shape[0]):
+            x = anchors[0, j] - anchors[1, j] + 4.0 * b[j]
+            if abs(x) < 0.3:
+                x2 = x * x
+                s = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0)))))
+                w[j] = scale * x * s
+            elif abs(x) < 30.0:
+                w[j] = scale * math.sinh(x)
+            elif x > 0.0:  # from the anchor of u (of v), which is of the size of w: no cancellation of huge exponents
+                w[j] = math.exp(2.0 * (anchors[0, j] - lag + 2.0 * b[j]))
+            else:
+                w[j] = -math.exp(2.0 * (anchors[1, j] - lag - 2.0 * b[j]))
+    else:
+        for j in range(b.shape[0]):
+            log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
+            log_v = anchors[1, j] + log_coordinates(-anchors[3, j] * b[j], lag, anchors[1, j], pack)[0]
+            w[j] = anchors[2, j] * math.exp(degree * log_u) - anchors[3, j] * math.exp(degree * log_v)
+
+
+@compiled(types.UniTuple(VECTOR, 2)(float64, VECTOR, PACK))
+def _tangent(clock, b, pack):
+    """Return per coordinate the weight of the tangent kernel, and its slope in B.
+
+    The slope of w in B is the weight itself in the kernel frame, and e^((L-2) lag) times it in the rich one.
+    """
+    anchors, degree = pack[6], float(pack[8][DEGREE])
+    _, _, log_sigma = _times(clock, pack)
+    p, q = 2.0 * degree - 2.0, 3.0 * degree - 4.0
+    weight, slope = np.empty_like(b), np.empty_like(b)
+    if pack[8][FRAME] == KERNEL:
+        epsilon = math.exp(-degree * log_sigma)
+        for j in range(b.shape[0]):
+            log_u = log_coordinates(epsilon * b[j], 0.0, 0.0, pack)[1]
+            log_v = log_coordinates(-epsilon * b[j], 0.0, 0.0, pack)[1]
+            weight[j] = degree**2 * (math.exp(p * log_u) + math.exp(p * log_v))
+            slope[j] = epsilon * degree**3 * p * (math.exp(q * log_u) - math.exp(q * log_v))
+    else:
+        lag = _lag(clock, pack)
+        growth = math.exp((degree - 2.0) * lag)
+        for j in range(b.shape[0]):
+            log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
+            log_v = anchors[1, j] + log_coordinates(-anchors[3, j] * b[j], lag, anchors[1, j], pack)[0]
+            weight[j] = degree**2 * (math.exp(p * log_u) + math.exp(p * log_v))
+            slope[j] = growth * degree**3 * p * (anchors[2, j] * math.exp(q * log_u) - anchors[3, j] * math.exp(q * log_v))
+    return weight, slope
+
+
+@compiled(MATRIX(MATRIX, PACK))
+def _kernel_outputs_by_gram(c, pack):  # exact to round-off while epsilon * B is below 1e-8
+    return np.dot(c, pack[4]) * (2.0 * pack[8][DEGREE] ** 2)
+
+
+@compiled(MATRIX(VECTOR, MATRIX, PACK))
+def state_weights(clocks, c, pack):
+    """Return w = u^L - v^L (signed), shape (k, d), at k states."""
+    degree = pack[8][DEGREE]
+    b = exponents(c, pack)
+    for s in range(clocks.shape[0]):
+        log_sigma = _times(clocks[s], pack)[2]
+        if pack[8][FRAME] == KERNEL:
+            _kernel_weights(math.exp(-degree * log_sigma), b[s], pack, b[s])
+        else:
+            _rich_weights(log_sigma, _lag(clocks[s], pack), b[s], pack, b[s])
+    return b
+
+
+@compiled(types.UniTuple(MATRIX, 2)(VECTOR, MATRIX, PACK))
+def state_coordinates(clocks, c, pack):
+    """Return log|u| and log|v|, shapes (k, d); in the kernel frame relative to log sigma."""
+    degree = pack[8][DEGREE]
+    b = exponents(c, pack)
+    log_u, log_v = np.empty_like(b), np.empty_like(b)
+    for s in range(clocks.shape[0]):
+        log_sigma = _times(clocks[s], pack)[2]
+        if pack[8][FRAME] == KERNEL:
+            epsilon = math.exp(-degree * log_sigma)
+            for j in range(b.shape[1]):
+                log_u[s, j] = log_coordinates(epsilon * b[s, j], 0.0, 0.0, pack)[1]
+                log_v[s, j] = log_coordinates(-epsilon * b[s, j], 0.0, 0.0, pack)[1]
+        else:
+            lag = _lag(clocks[s], pack)
+            for j in range(b.shape[1]):
+                u, v = pack[6][0, j], pack[6][1, j]
+                log_u[s, j] = u + log_coordinates(pack[6][2, j] * b[s, j], lag, u, pack)[0]
+                log_v[s, j] = v + log_coordinates(-pack[6][3, j] * b[s, j], lag, v, pack)[0]
+    return log_u, log_v
+
+
+@compiled(MATRIX(VECTOR, MATRIX, PACK))
+def state_outputs(clocks, c, pack):
+    """Return Z w(c), shape (k, n): the output margins (classification) or outputs (squared loss) at k states."""
+    hyper, degree = pack[7], pack[8][DEGREE]
+    kernel = pack[8][FRAME] == KERNEL
+    if kernel and pack[8][SPAN] == 0:
+        largest = 0.0
+        for s in range(clocks.shape[0]):
+            epsilon = math.exp(-degree * _times(clocks[s], pack)[2])
+            largest = max(largest, epsilon * np.sum(np.abs(c[s])))
+        if largest * hyper[Z_MAX] * degree * degree < 1e-8:
+            return _kernel_outputs_by_gram(c, pack)
+    return outputs(state_weights(clocks, c, pack), pack)
+
+
+@compiled(float64(float64, PACK))
+def log_stiffness(clock, pack):
+    """Return log S = log(A dtau/dclock)."""
+    _, log_rate, log_sigma = _times(clock, pack)
+    log_s = log_rate - pack[7][LOG_LAMBDA]
+    if pack[8][FRAME] == KERNEL:
+        log_s += 2.0 * (pack[8][DEGREE] - 1.0) * log_sigma
+    return log_s
+
+
+@compiled(types.UniTuple(float64, 3)(float64, PACK))
+def residual_scale(clock, pack):
+    """Return log S as it is integrated (capped), log C, and the slope of log C (squared loss)."""
+    hyper = pack[7]
+    log_s = log_stiffness(clock, pack)
+    if log_s > hyper[LOG_CAP]:
+        return hyper[LOG_CAP], hyper[LOG_CAP], 0.0
+    least = hyper[LOG_N] - math.log(hyper[KAPPA])
+    if log_s < least:
+        return log_s, least, 0.0
+    slope, per_clock = (1.0, _times(clock, pack)[0]) if pack[8][LOG_CLOCK] == 1 else (0.0, 1.0)
+    if pack[8][FRAME] == KERNEL:
+        slope -= 2.0 * (pack[8][DEGREE] - 1.0) * hyper[DECAY] * per_clock
+    return log_s, log_s, slope
+
+
+@compiled(float64(float64, float64, PACK))
+def _extra_damping(log_s, log_c, pack):
+    """Return what is added to the rate (2/n) S T where T may lose rank, in units of rho."""
+    if log_s < log_c:
+        return 0.0
+    return pack[7][DAMPED] * 2.0 * pack[7][KAPPA] * math.exp(log_s - pack[7][LOG_N])
+
+
+@compiled(float64(float64, PACK))
+def _decay(clock, pack):
+    """Return L dtau/dclock (0 without weight decay): the rate at which outputs decay."""
+    return pack[8][DEGREE] * pack[7][DECAY] * math.exp(_times(clock, pack)[1])
+
+
+@compiled(float64(float64, PACK))
+def _damping(clock, pack):
+    """Return the coefficient of -y: the decay in the kernel frame (the dual is scaled by sigma^L), 0 in the rich one."""
+    return 0.0 if pack[8][FRAME] == RICH else _decay(clock, pack)
+
+
+@compiled(float64(float64, PACK))
+def _shrinking(clock, pack):
+    """Return e^(-(L-2) lag), with which the dual of the rich frame gains."""
+    return math.exp(-(pack[8][DEGREE] - 2.0) * _lag(clock, pack))
+
+
+@compiled(VECTOR(float64, VECTOR, PACK))
+def _rates(log_factor, q, pack):
+    """Return exp(log_factor) * (-loss'(q_i)) of a classification loss, with one exponent."""
+    out = np.empty(q.shape[0])
+    exponential = pack[8][LOSS] == EXPONENTIAL
+    for i in range(q.shape[0]):
+        if exponential:
+            out[i] = math.exp(log_factor - q[i])
+        else:
+            softplus = q[i] + math.log1p(math.exp(-q[i])) if q[i] > 0.0 else math.log1p(math.exp(q[i]))
+            out[i] = math.exp(log_factor - softplus)
+    return out
+
+
+@compiled(MATRIX(VECTOR, PACK))
+def _weighted(weights, pack):
+    """Return Z diag(weights) basis.T, shape (n, r), exactly."""
+    if pack[8][SMALL_DATA] == 0:
+        return np.dot(pack[0] * weights, pack[2].T)
+    z = pack[1]
+    n, d = z.shape
+    out = np.zeros((n, n))
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        block = z[:, start:stop].astype(np.float64)
+        out += np.dot(block * weights[start:stop], block.T)
+    return out
+
+
+_MOST_EXACT = 3072  # columns that enter an approximate weighted Gram matrix one by one
+
+
+@compiled(MATRIX(VECTOR, PACK))
+def _weighted_nearly(weights, pack):
+    """Return Z diag(weights) Z.T for int8 data, the bulk of the weights replaced by their mean.
+
+    Only the Newton iteration's matrix is made of it: it converges to the same solution, a little more slowly, and
+    a pass over all of Z (n^2 d operations) is saved.
+    """
+    z, d = pack[1], pack[1].shape[1]
+    if d <= 4 * _MOST_EXACT:
+        return _weighted(weights, pack)
+    sample = np.sort(weights[:: d // 1024])
+    centre = sample[sample.shape[0] // 2]
+    spread = np.abs(weights - centre)
+    order = np.sort(spread)
+    threshold = max(order[d - _MOST_EXACT], 0.02 * centre)
+    exact = np.flatnonzero(spread > threshold)
+    bulk = (np.sum(weights) - np.sum(weights[exact])) / max(1, d - exact.shape[0])
+    block = np.empty((z.shape[0], exact.shape[0]))
+    for i in range(z.shape[0]):
+        for j in range(exact.shape[0]):
+            block[i, j] = z[i, exact[j]]
+    return bulk * pack[4] + np.dot(block * (weights[exact] - bulk), block.T)
+
+
+@compiled(VECTOR(VECTOR, PACK))
+def _lift(rates, pack):
+    """Return R @ rates: from one number a sample to one a state component."""
+    return np.dot(rates, pack[3]) if pack[8][SPAN] == 1 else rates
+
+
+@compiled(MATRIX(VECTOR, PACK))
+def _square(weights, pack):
+    """Return R Z diag(weights) basis.T, shape (r, r)."""
+    m = _weighted(weights, pack)
+    return np.dot(pack[3].T, m) if pack[8][SPAN] == 1 else m
+
+
+@compiled(void(VECTOR, MATRIX, PACK, MATRIX))
+def _rhs_squared(clocks, states, pack, out):
+    hyper = pack[7]
+    n, r = pack[5].shape[0], states.shape[1] // 2
+    rho = states[:, r:].copy()
+    b = exponents(states[:, :r] / hyper[KAPPA], pack)
+    directions = exponents(rho, pack)
+    for s in range(clocks.shape[0]):
+        directions[s] *= _tangent(clocks[s], b[s], pack)[0]
+    forces = outputs(directions, pack)
+    pull = 2.0 * hyper[KAPPA] / n * _lift(pack[5], pack)
+    for s in range(clocks.shape[0]):
+        log_s, log_c, slope = residual_scale(clocks[s], pack)
+        gain = math.exp(log_s - log_c) * _shrinking(clocks[s], pack)
+        decay = _decay(clocks[s], pack)
+        out[s, :r] = -_damping(clocks[s], pack) * states[s, :r] - gain * rho[s]
+        forced = math.exp(log_c) * decay * pull + math.exp(log_s) * 2.0 / n * _lift(forces[s], pack)
+        out[s, r:] = (slope - decay - _extra_damping(log_s, log_c, pack)) * rho[s] - forced
+
+
+@compiled(RHS)
+def rhs(clocks, states, pack, out):
+    """Write d(state)/d(clock) of the reduced flow."""
+    if pack[8][LOSS] == SQUARED:
+        _rhs_squared(clocks, states, pack, out)
+        return
+    hyper = pack[7]
+    q = state_outputs(clocks, states / hyper[KAPPA], pack)
+    for s in range(clocks.shape[0]):
+        rates = _lift(_rates(log_stiffness(clocks[s], pack) - hyper[LOG_N], q[s], pack), pack)
+        out[s] = hyper[KAPPA] * _shrinking(clocks[s], pack) * rates - _damping(clocks[s], pack) * states[s]
+
+
+@compiled(JACOBIAN)
+def jacobian(clock, state, pack, out):
+    """Write the Jacobian of `rhs` (analytic; for wide int8 data the bulk of the tangent weights as their mean)."""
+    hyper = pack[7]
+    squared = pack[8][LOSS] == SQUARED
+    r = state.shape[0] // 2 if squared else state.shape[0]
+    c = np.empty((1, r))
+    c[0] = state[:r] / hyper[KAPPA]
+    weight, slope = _tangent(clock, exponents(c, pack)[0], pack)
+    if squared:
+        n = pack[5].shape[0]
+        rho = np.empty((1, r))
+        rho[0] = state[r:]
+        log_s, log_c, log_slope = residual_scale(clock, pack)
+        big = 2.0 / n * math.exp(log_s)
+        out[:, :] = 0.0
+        out[r:, r:] = -big * _square(weight, pack)
+        out[r:, :r] = -big / hyper[KAPPA] * _square(slope * exponents(rho, pack)[0], pack)
+        for i in range(r):
+            out[i, i] = -_damping(clock, pack)
+            out[i, r + i] = -_shrinking(clock, pack) * math.exp(log_s - log_c)
+            out[r + i, r + i] += log_slope - _decay(clock, pack) - _extra_damping(log_s, log_c, pack)
+        return
+    clocks = np.empty(1)
+    clocks[0] = clock
+    q = state_outputs(clocks, c, pack)[0]
+    steepness = _rates(log_stiffness(clock, pack) - hyper[LOG_N], q, pack)
+    if pack[8][LOSS] != EXPONENTIAL:
+        for i in range(q.shape[0]):
+            steepness[i] *= 1.0 / (1.0 + math.exp(-q[i])) if q[i] > 0.0 else math.exp(q[i]) / (1.0 + math.exp(q[i]))
+    # dw/dB gains e^((L-2) lag) over the tangent weight, which the shrinking of the dual takes back
+    m = _weighted_nearly(weight, pack) if pack[8][SMALL_DATA] == 1 else _weighted(weight, pack)
+    for i in range(m.shape[0]):
+        m[i] *= -steepness[i]
+    if pack[8][SPAN] == 1:
+        out[:, :] = np.dot(pack[3].T, m)
+    else:
+        out[:, :] = m
+    damping = _damping(clock, pack)
+    for i in range(r):
+        out[i, i] -= damping
+
+
+@compiled(MONITOR)
+def monitor(clock, state, pack):
+    """Say whether the frame has come to its end: kernel where epsilon*B is of order one, rich where digits are lost."""
+    hyper, degree = pack[7], pack[8][DEGREE]
+    _, _, log_sigma = _times(clock, pack)
+    r = state.shape[0] // 2 if pack[8][LOSS] == SQUARED else state.shape[0]
+    c = np.empty((1, r))
+    c[0] = state[:r] / hyper[KAPPA]
+    if pack[8][FRAME] == KERNEL:
+        epsilon = math.exp(-degree * log_sigma)
+        if epsilon * np.sum(np.abs(c[0])) * hyper[Z_MAX] < hyper[SWITCH] and pack[8][SPAN] == 0:
+            return False
+        return epsilon * np.max(np.abs(exponents(c, pack)[0])) * degree * degree > hyper[SWITCH]
+    if degree == 2:
+        return _lag(clock, pack) > (5.0 if pack[8][LOSS] == SQUARED else 30.0)
+    b = exponents(c, pack)[0]
+    scale = degree * (degree - 2.0)
+    for j in range(b.shape[0]):
+        for row, sign in ((0, 1.0), (1, -1.0)):
+            if scale * math.exp((degree - 2.0) * pack[6][row, j]) * pack[6][row + 2, j] * sign * b[j] > 0.9:
+                return True
+    return False
+

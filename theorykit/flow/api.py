@@ -1,0 +1,253 @@
+"""`gradient_flow`: from a problem to a trajectory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import finite, integer, vector
+from theorykit._version import __version__
+from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
+from theorykit.flow.events import Crossing, check_events, find
+from theorykit.flow.problem import Problem
+from theorykit.flow.reduction import SLAVING_ERROR, Integration, Reduction, Status, integrate, reduce
+from theorykit.flow.trajectory import _ADVICE, Trajectory
+
+_TIGHTEST, _LOOSEST = 1e-12, 1e-2
+
+
+@dataclass(frozen=True)
+class SaveAt:
+    """Where to save statistics.
+
+    Parameters
+    ----------
+    num : int
+        Number of points, at least 2.
+    spacing : {"linear", "log"}
+        Evenly in tau (from tau_end/num on), or evenly in log t from the first movement of the outputs.
+    s, tau : array_like, optional
+        The points themselves (then `num` and `spacing` do not count); increasing and positive.
+
+    Examples
+    --------
+    >>> SaveAt(num=100).num
+    100
+    """
+
+    num: int = 400
+    spacing: str = "linear"
+    s: ArrayLike | None = None
+    tau: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        integer("num", self.num, minimum=2)
+        if self.spacing not in ("linear", "log"):
+            raise InputError("spacing", repr(self.spacing), "'linear' or 'log'")
+        if self.s is not None and self.tau is not None:
+            raise InputError("s", "both s and tau", "at most one of them")
+        for name in ("s", "tau"):
+            points = getattr(self, name)
+            if points is not None:
+                values = vector(name, points)
+                if values.size == 0 or values[0] <= 0.0 or np.any(np.diff(values) <= 0.0):
+                    raise InputError(name, f"{values}", "increasing positive times")
+
+
+def gradient_flow(
+    problem: Problem,
+    *,
+    s_end: float | None = None,
+    tau_end: float | None = None,
+    log_t_end: float | None = None,
+    rtol: float = 1e-8,
+    save: SaveAt | None = None,
+    events: Sequence[Crossing] = (),
+    directions: Mapping[str, ArrayLike] | None = None,
+    confirm: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Trajectory:
+    """Simulate gradient flow exactly, to a stated error.
+
+    The flow is d(theta)/dt = -grad(L + (lambda/2)|theta|^2), L the mean loss over samples, from theta(0) = alpha theta_bar.
+    It is integrated in the dual reduction (see `theorykit.flow.reduction`), in log tau at first and in the frame in which
+    nothing overflows, by Radau IIA of order 5; a companion run at ten times the tolerance gives the error estimate.
+
+    Parameters
+    ----------
+    problem : Problem
+    s_end, tau_end, log_t_end : float
+        The end, exactly one of them: s = lambda t/log(alpha), tau = lambda t, or the logarithm of flow time t (the only
+        one without weight decay).
+    rtol : float
+        Local error of a step, relative to 1 + |y| in the root mean square over the reduced state, whose unit moves the
+        outputs by about one. Between 1e-12 and 1e-2.
+    save : SaveAt
+        Where statistics are saved; 400 points evenly in tau by default.
+    events : sequence of Crossing
+        Crossings to be located inside steps.
+    directions : dict of array_like, shape (d,)
+        Predictors to compare with: statistic ``cos_NAME`` is the cosine between w and each.
+    confirm : bool
+        Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is larger.
+    progress : callable
+        Called with the fraction done, in [0, 1].
+
+    Returns
+    -------
+    Trajectory
+        Numerical trouble does not raise: the partial trajectory comes back with `status` and `message`.
+
+    Raises
+    ------
+    InputError
+        An argument is unusable (before any work).
+
+    References
+    ----------
+    Lyu et al. 2024, arXiv:2311.18817, sections 2 and 3.
+
+    Examples
+    --------
+    >>> import theorykit as tk
+    >>> data = tk.datasets.sparse_sign(n=8, d=40, k=3, n_test=100, seed=0)
+    >>> net = tk.models.DiagonalNet(d=40, degree=2)
+    >>> problem = tk.Problem(net, data, loss="logistic", log_alpha=230.0, log_weight_decay=-230.0)
+    >>> trajectory = tk.gradient_flow(problem, s_end=1.5)
+    >>> trajectory.status
+    'reached_end'
+    """
+    if not isinstance(problem, Problem):
+        raise InputError("problem", type(problem).__name__, "a Problem")
+    log_tau_end = _end(problem, s_end, tau_end, log_t_end)
+    rtol = finite("rtol", rtol, minimum=_TIGHTEST)
+    if rtol > _LOOSEST:
+        raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
+    unit = {name: _unit(name, w, problem.data.d) for name, w in (directions or {}).items()}
+    save = save if save is not None else SaveAt()
+    reduction = reduce(problem)
+    log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)  # bad save points raise before the work
+    _warm_up()
+    began = time.perf_counter()
+    shares = _Shares(progress, 3 if confirm else 2)
+    runs = [integrate(reduction, log_tau_end, rtol, shares.next())]
+    runs.append(integrate(reduction, log_tau_end, min(10.0 * rtol, 0.1), shares.next()))
+    if confirm:
+        runs.append(integrate(reduction, log_tau_end, max(0.1 * rtol, 1e-13), shares.next()))
+    wall = time.perf_counter() - began
+    paths = [Path(reduction, run, unit) for run in runs if run.segments]
+    if len(paths) < len(runs):
+        raise InputError("problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings")
+    path = paths[0]
+    check_events(statistic_names(path), tuple(events))
+    log_taus = _save_points(problem, save, log_tau_end, path.start)
+    log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
+    if log_taus.size == 0:
+        log_taus = np.array([min(log_taus_at_end[0], path.end)])
+    stats = statistics(path, log_taus)
+    cheap = [name for name in stats if not name.startswith("test_")]
+    others = [statistics(other, log_taus, cheap) for other in paths[1:]]
+    errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
+    status = runs[0].status
+    return Trajectory(
+        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus), status.name.lower(),
+        _ADVICE[status], _settings(problem, reduction, runs, rtol, confirm), _counts(runs), wall, log_taus, path, paths[1],
+    )  # fmt: skip
+
+
+def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
+    """Return log(tau_end); without weight decay the clock is t itself."""
+    given = [name for name, value in (("s_end", s_end), ("tau_end", tau_end), ("log_t_end", log_t_end)) if value is not None]
+    if len(given) != 1:
+        raise InputError("s_end", " and ".join(given) or "no end", "exactly one of s_end=, tau_end=, log_t_end=")
+    log_lambda = problem.log_weight_decay
+    if log_t_end is not None:
+        return finite("log_t_end", log_t_end) + (log_lambda if log_lambda > -math.inf else 0.0)
+    if log_lambda == -math.inf:
+        raise InputError(given[0], "weight_decay = 0", "log_t_end=..., since slow time needs weight decay")
+    if s_end is not None:
+        return math.log(problem.tau_at(finite("s_end", s_end, above=0.0)))
+    return math.log(finite("tau_end", tau_end, above=0.0))
+
+
+def _unit(name: str, w: ArrayLike, d: int) -> Floats:
+    direction = vector(f"directions[{name!r}]", w, length=d)
+    norm = float(np.linalg.norm(direction))
+    if norm == 0.0:
+        raise InputError(f"directions[{name!r}]", "all zeros", "a direction")
+    return direction / norm
+
+
+def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: float) -> Floats:
+    if save.s is not None:
+        return np.log([problem.tau_at(float(s)) for s in np.asarray(save.s)])
+    if save.tau is not None:
+        return np.log(np.asarray(save.tau, dtype=np.float64))
+    if save.spacing == "log" or problem.log_weight_decay == -math.inf:
+        return np.linspace(start, log_tau_end, save.num)
+    return log_tau_end + np.log(np.arange(1, save.num + 1) / save.num)
+
+
+def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return tau, s, t, log t."""
+    nan = np.full_like(log_taus, math.nan)
+    decaying = problem.log_weight_decay > -math.inf
+    log_t = log_taus - problem.log_weight_decay if decaying else log_taus.copy()
+    tau = np.exp(log_taus) if decaying else nan
+    s = tau / problem.log_alpha if problem.log_alpha > 0.0 else nan
+    with np.errstate(over="ignore"):
+        return tau, s, np.exp(log_t), log_t
+
+
+def _distance(values: Floats, others: list[Floats]) -> Floats:
+    with np.errstate(invalid="ignore"):
+        gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
+    return np.max(gaps, axis=0)  # type: ignore[no-any-return]
+
+
+def _settings(problem: Problem, reduction: Reduction, runs: list[Integration], rtol: float, confirm: bool) -> dict[str, Any]:
+    import numba
+    import scipy
+
+    slaved = any(segment.slaved for segment in runs[0].segments)
+    return problem.settings | {
+        "method": "Radau IIA, order 5, dual reduction",
+        "state": "span" if reduction.span else "samples",
+        "dimension": reduction.dimension,
+        "rtol": rtol,
+        "companion_rtol": runs[1].rtol,
+        "confirmed": confirm,
+        "slaving_error": SLAVING_ERROR if slaved else 0.0,
+        "versions": {"theorykit": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "numba": numba.__version__},
+    }
+
+
+def _counts(runs: list[Integration]) -> dict[str, Any]:
+    return {"run": runs[0].counts, "companion": runs[1].counts, "statuses": [Status(run.status).name.lower() for run in runs]}
+
+
+def _warm_up() -> None:
+    """Load (or compile) the integrator before the clock starts."""
+    from theorykit.flow import _diagonal, _radau  # noqa: F401
+
+
+class _Shares:
+    """Split a progress bar among several runs."""
+
+    def __init__(self, progress: Callable[[float], None] | None, runs: int) -> None:
+        self.progress, self.runs, self.done = progress, runs, -1
+
+    def next(self) -> Callable[[float], None] | None:
+        """Return the callback of the next run."""
+        self.done += 1
+        if self.progress is None:
+            return None
+        progress, offset, runs = self.progress, self.done, self.runs
+        return lambda fraction: progress((offset + fraction) / runs)

@@ -1,0 +1,137 @@
+"""Crossings of a statistic through a level, located inside the integrator's steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.validate import finite
+from theorykit.flow.evaluate import Floats, Path, statistics
+
+_INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
+_ZOOM = 24  # points a round of zooming in
+_MANY = 10**8  # test points times features from which a look at them is dear, and times are located less finely
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What to look for: the times at which a statistic passes through a level.
+
+    Parameters
+    ----------
+    statistic : str
+        A key of `Trajectory.stats`.
+    level : float
+        The level.
+    direction : {-1, 0, 1}
+        Only downward, both, only upward crossings.
+
+    Raises
+    ------
+    InputError
+        The level is not finite or the direction is none of the three.
+
+    Examples
+    --------
+    >>> Crossing("test_accuracy", 0.99, direction=1).level
+    0.99
+    """
+
+    statistic: str
+    level: float
+    direction: int = 0
+
+    def __post_init__(self) -> None:
+        finite("level", self.level)
+        if self.direction not in (-1, 0, 1):
+            raise InputError("direction", repr(self.direction), "-1 (falling), 0 (both) or 1 (rising)")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A crossing that happened.
+
+    Attributes
+    ----------
+    name, level, direction
+        The statistic, the level, and +1 (rising) or -1 (falling).
+    tau, s, log_t : float
+        When: slow time, s = tau/log(alpha) (nan where it is undefined), logarithm of the flow time.
+    error : float
+        Bound on the error of tau: width of the bracket plus the shift against the looser companion run.
+    """
+
+    name: str
+    level: float
+    direction: int
+    tau: float
+    s: float
+    log_t: float
+    error: float
+
+
+def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
+    """Raise if an event watches a statistic that this problem does not have."""
+    for event in events:
+        if not isinstance(event, Crossing):
+            raise InputError("events", type(event).__name__, "a list of Crossing objects")
+        if event.statistic not in path_names:
+            raise unknown_name("events", event.statistic, path_names)
+
+
+def locate(path: Path, event: Crossing, extra: Floats) -> list[tuple[float, float, int]]:
+    """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order."""
+    data = path.reduction.problem.data
+    dear = event.statistic.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
+    grid = _grid(path, extra, inside=1 if dear else _INSIDE)
+    width = 2e-5 if dear else 1e-13
+    values = statistics(path, grid, [event.statistic])[event.statistic] - event.level
+    found = []
+    for i in np.flatnonzero((values[:-1] < 0.0) != (values[1:] < 0.0)):
+        direction = 1 if values[i] < 0.0 else -1
+        if event.direction in (0, direction):
+            low, high = _zoom(path, event, grid[i], grid[i + 1], values[i] < 0.0, width)
+            found.append((0.5 * (low + high), high - low, direction))
+    return found
+
+
+def _grid(path: Path, extra: Floats, inside: int) -> Floats:
+    ends = np.concatenate([[path.start], path.step_ends()])
+    fractions = np.arange(inside) / inside
+    points = (ends[:-1, None] + np.diff(ends)[:, None] * fractions).ravel()
+    return np.unique(np.concatenate([points, ends[-1:], extra[(extra >= path.start) & (extra <= path.end)]]))
+
+
+def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
+    """Narrow a bracket until it is `width` wide, relative to the time itself."""
+    while high - low > width * max(1.0, abs(low)):
+        points = np.linspace(low, high, _ZOOM + 1)
+        if points[1] <= low or points[-2] >= high:
+            break
+        values = statistics(path, points[1:-1], [event.statistic])[event.statistic] - event.level
+        first = np.flatnonzero((values < 0.0) != below)
+        index = int(first[0]) + 1 if first.size else _ZOOM
+        low, high = float(points[index - 1]), float(points[index])
+    return low, high
+
+
+def find(path: Path, companion: Path, events: tuple[Crossing, ...], extra: Floats) -> tuple[Event, ...]:
+    """Return all events in time order, each with its error."""
+    problem = path.reduction.problem
+    log_lambda = problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0
+    found = []
+    for event in events:
+        others = locate(companion, event, extra)
+        for position, (log_tau, bracket, direction) in enumerate(locate(path, event, extra)):
+            tau = math.exp(log_tau)
+            same = position < len(others) and others[position][2] == direction
+            shift = abs(math.exp(others[position][0]) - tau) if same else math.inf
+            s = tau / problem.log_alpha if problem.log_alpha > 0.0 and problem.log_weight_decay > -math.inf else math.nan
+            error = tau * bracket + shift
+            found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
+    return tuple(sorted(found, key=lambda event: event.tau))
+
+

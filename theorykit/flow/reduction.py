@@ -1,0 +1,481 @@
+r"""The exact dual reduction of a diagonal net's flow, and the frames in which it is integrated.
+
+With z_i = y_i x_i (classification; x_i for the squared loss), u and v obey
+du_k/dtau = -u_k + L u_k^(L-1) g_k, dv_k/dtau = -v_k - L v_k^(L-1) g_k, where g = sum_i z_i (-loss'_i)/(n lambda): every
+coordinate is an explicit function of B = sum_i m_i z_i. From values u_1 at an anchor time tau_1, with lag = tau - tau_1,
+
+- L = 2: u = u_1 exp(-lag + 2 B)
+- L > 2: u = u_1 exp(-lag) (1 - L(L-2) u_1^(L-2) B)^(-1/(L-2))
+
+(v with -B), where dm_i/dtau = exp(-(L-2) lag) (-loss'_i)/(n lambda). Only the m_i are integrated: n numbers, or d of them
+when n > d (then B itself, in a basis of the span of the samples). Two frames, both exact:
+
+- kernel: anchor at the start, with the scaled dual M = sigma^L m, sigma = alpha c exp(-tau), so that no factor leaves the
+  float range; exact from theta_bar = c (1, ..., 1) only;
+- rich: anchor wherever digits would begin to be lost (for L > 2 the bracket is (u_1 e^(-lag)/u)^(L-2)), from any start.
+
+For the squared loss the residual is a state of its own, slaved to the interpolating manifold once A is huge: see `_diagonal`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit.flow import _diagonal as compiled
+from theorykit.flow import _radau as radau
+from theorykit.flow.problem import Problem
+from theorykit.losses import SQUARED, loss_code
+
+Floats = NDArray[np.float64]
+
+_CLOCK_CHANGE = 0.1  # tau up to which steps are taken in log tau
+_DAMPED = 1e-7  # part of its mean that is added to a tangent kernel that loses rank
+SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
+_KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
+_SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
+_CHUNK = 256  # steps between two looks at the progress bar
+_MOST_STEPS = 400_000
+
+
+class Frame(IntEnum):
+    """Coordinates of a segment."""
+
+    KERNEL = 0
+    RICH = 1
+
+
+class Status(IntEnum):
+    """Why an integration ended."""
+
+    REACHED_END = radau.REACHED_END
+    STEP_TOO_SMALL = radau.STEP_TOO_SMALL
+    NOT_FINITE = radau.NOT_FINITE
+    TOO_MANY_STEPS = 5
+
+
+@dataclass
+class Segment:
+    """A stretch of the flow in one frame and one clock: its steps with their dense output."""
+
+    pack: tuple[Any, ...]
+    times: Floats
+    widths: Floats
+    values: Floats
+    dense: Floats
+
+    @property
+    def log_clock(self) -> bool:
+        """Whether the clock is log tau."""
+        return bool(self.pack[8][compiled.LOG_CLOCK])
+
+    @property
+    def frame(self) -> Frame:
+        """The frame."""
+        return Frame(int(self.pack[8][compiled.FRAME]))
+
+    @property
+    def slaved(self) -> bool:
+        """Whether the residual is slaved to the interpolating manifold when the segment begins."""
+        clock = float(self.times[0])
+        return self.squared and bool(compiled.residual_scale(clock, self.pack)[0] < compiled.log_stiffness(clock, self.pack))
+
+    @property
+    def end(self) -> float:
+        """Clock time at which the segment ends."""
+        return float(self.times[-1] + self.widths[-1])
+
+    def states(self, clocks: Floats) -> Floats:
+        """Return c = y/kappa at the given clock times, shape (k, r)."""
+        y = self.integrated(clocks)
+        if self.squared:
+            y = y[:, : y.shape[1] // 2]
+        return np.ascontiguousarray(y / self.pack[7][compiled.KAPPA])
+
+    @property
+    def squared(self) -> bool:
+        """Whether the residual is the lower half of the integrated state."""
+        return bool(self.pack[8][compiled.LOSS] == SQUARED)
+
+    def integrated(self, clocks: Floats) -> Floats:
+        """Return the integrated state at the given clock times, from the collocation polynomials."""
+        step = np.clip(np.searchsorted(self.times, clocks, side="right") - 1, 0, self.times.size - 1)
+        x = ((clocks - self.times[step]) / self.widths[step])[:, None]
+        q = self.dense[step]
+        return self.values[step] + x * (q[:, 0] + x * (q[:, 1] + x * q[:, 2]))
+
+
+@dataclass
+class Reduction:
+    """The data of a problem in the form that the compiled right-hand side reads, shared by all segments."""
+
+    problem: Problem
+    z: Floats
+    z_small: NDArray[np.int8]
+    basis: Floats
+    lift: Floats
+    gram: Floats
+    targets: Floats
+    log_scale: float
+    balanced: bool
+    z_max: float
+    squared_norms: Floats
+    smallest_eigenvalue: float = 0.0
+
+    @property
+    def span(self) -> bool:
+        """Whether the state lives in a basis of the samples' span instead of one number a sample."""
+        return self.lift.size > 0
+
+    @property
+    def dimension(self) -> int:
+        """Number of integrated components r."""
+        return int(self.lift.shape[1]) if self.span else int(self.targets.size)
+
+
+def reduce(problem: Problem) -> Reduction:
+    """Prepare the reduction: signed samples, Gram matrix, basis, scale of the start."""
+    data = problem.data
+    squared = loss_code(problem.loss) == SQUARED
+    small = data.X.dtype == np.int8 and data.X.size > _SMALL_FROM
+    sign = np.ones(data.n) if squared else data.y
+    if small:
+        z_small = data.X * sign.astype(np.int8)[:, None]
+        z = np.empty((0, 0))
+        gram = _gram_of_small(z_small)
+    else:
+        z_small = np.empty((0, 0), dtype=np.int8)
+        z = np.ascontiguousarray(data.X * sign[:, None])
+        gram = z @ z.T
+    norms = np.diagonal(gram).copy()
+    eigenvalues = np.linalg.eigvalsh(gram) if squared or data.n > data.d else np.ones(1)
+    deficient = eigenvalues[0] <= data.n * 1e-13 * eigenvalues[-1]
+    basis, lift = z, np.empty((0, 0))
+    if data.n > data.d or (squared and deficient):
+        z = z_small.astype(np.float64) if small else z
+        z_small, basis = np.empty((0, 0), dtype=np.int8), _span(z)
+        lift = np.ascontiguousarray(z @ basis.T)
+    direction = problem.direction
+    balanced = bool(np.all(direction == direction[0])) and direction[0] > 0.0
+    reduction = Reduction(
+        problem, z, z_small, basis, lift, gram, np.array(data.y), problem.log_alpha + _log(direction[0]) if balanced else 0.0,
+        balanced, float(np.abs(data.X).max()), norms,
+    )  # fmt: skip
+    if squared:
+        gram_of_state = lift.T @ lift if reduction.span else gram
+        reduction.smallest_eigenvalue = float(np.linalg.eigvalsh(gram_of_state)[0])
+    return reduction
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def _gram_of_small(z: NDArray[np.int8]) -> Floats:
+    """Return Z Z^T exactly: every partial sum of products of int8 numbers is an integer below 2^24 in each block."""
+    block = max(1, min(z.shape[1], (2**24 - 1) // max(1, int(np.abs(z.astype(np.int16)).max()) ** 2)))
+    block = min(block, 65_536)
+    gram = np.zeros((z.shape[0], z.shape[0]))
+    for start in range(0, z.shape[1], block):
+        part = z[:, start : start + block].astype(np.float32)
+        gram += part @ part.T
+    return gram
+
+
+def _span(z: Floats) -> Floats:
+    """Return an orthonormal basis of the span of the rows of z, shape (r, d)."""
+    _, singular, rows = np.linalg.svd(z, full_matrices=False)
+    rank = int(np.sum(singular > singular[0] * max(z.shape) * 1e-15)) if singular.size else 0
+    return np.ascontiguousarray(rows[: max(rank, 1)])
+
+
+def make_pack(
+    reduction: Reduction, *, frame: Frame, log_clock: bool, tau_anchor: float, anchors: Floats, kappa: float, log_cap: float,
+    damped: float,
+) -> tuple[Any, ...]:
+    """Assemble what the compiled functions read for one segment."""
+    problem = reduction.problem
+    decaying = problem.log_weight_decay > -math.inf
+    hyper = np.array(
+        [
+            reduction.log_scale,
+            problem.log_weight_decay if decaying else 0.0,
+            kappa,
+            tau_anchor,
+            1.0 if decaying else 0.0,
+            math.log(problem.data.n),
+            reduction.z_max,
+            _KERNEL_ENDS,
+            log_cap,
+            damped,
+        ]
+    )
+    integers = np.array(
+        [
+            loss_code(problem.loss),
+            problem.model.degree,
+            frame,
+            log_clock,
+            reduction.span,
+            reduction.z_small.size > 0,
+            reduction.balanced,
+        ],
+        dtype=np.int64,
+    )
+    return (
+        reduction.z, reduction.z_small, reduction.basis, reduction.lift, reduction.gram, reduction.targets,
+        np.ascontiguousarray(anchors), hyper, integers,
+    )  # fmt: skip
+
+
+@dataclass
+class Integration:
+    """All segments of one flow, why it ended, and what it cost."""
+
+    segments: list[Segment]
+    status: Status
+    counts: dict[str, int]
+    rtol: float
+
+
+def integrate(
+    reduction: Reduction, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None = None
+) -> Integration:
+    """Integrate from 0 to tau_end = exp(log_tau_end), segment by segment.
+
+    The local error of a step is kept below rtol (1 + |y|) in the root mean square over components, y in units of the
+    output. `progress` is called with the fraction of tau (log tau without weight decay) that is done.
+    """
+    run = _Run(reduction, log_tau_end, rtol, progress)
+    while run.status is None:
+        run.segment()
+    counts = dict(zip(("steps", "rejected", "rhs_batches", "jacobians", "factorisations"), run.counts.tolist(), strict=True))
+    return Integration(run.segments, run.status, counts, rtol)
+
+
+class _Run:
+    """The state of an integration between two segments."""
+
+    def __init__(
+        self, reduction: Reduction, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None
+    ) -> None:
+        self.reduction, self.rtol, self.progress = reduction, rtol, progress
+        self.log_tau_end = log_tau_end
+        self.decaying = reduction.problem.log_weight_decay > -math.inf
+        self.segments: list[Segment] = []
+        self.counts = np.zeros(5, dtype=np.int64)
+        self.status: Status | None = None
+        self.damped = 0.0
+        self.frame = Frame.KERNEL if reduction.balanced else Frame.RICH
+        self.log_tau, y = self._start()
+        self.log_clock = True
+        self.tau_anchor = 0.0
+        self.anchors = _start_anchors(reduction)
+        self.kappa = self._kappa()
+        self.y = self._with_residual(y * self.kappa)
+        self.width = 0.0
+
+    def _start(self) -> tuple[float, Floats]:
+        """Return a log tau before which nothing has happened to round-off, and c there to first order in tau."""
+        reduction = self.reduction
+        problem, data, degree = reduction.problem, reduction.problem.data, reduction.problem.model.degree
+        log_rate = -problem.log_weight_decay if self.decaying else 0.0
+        if reduction.balanced:
+            log_rate += 2.0 * (degree - 1) * reduction.log_scale
+            largest = 2.0 * degree**2 * float(reduction.squared_norms.max())
+            q = np.zeros(data.n)
+        else:
+            theta = problem.direction * math.exp(problem.log_alpha)
+            q = data.X @ problem.model.weights(theta) * (1.0 if self.squared else data.y)
+            power = 2 * degree - 2
+            u, v = np.split(np.abs(theta), 2)
+            largest = degree**2 * float(reduction.squared_norms.max()) * float(max(u.max(), v.max()) ** power * 2.0)
+        rates = _initial_rates(loss_code(problem.loss), q, reduction.targets) / data.n
+        speed = log_rate + math.log(max(largest * float(np.abs(rates).sum()), 1e-300))
+        log_tau = min(math.log(1e-3 * self.rtol) - max(speed, 0.0), math.log(1e-7), self.log_tau_end - 1.0)
+        c = rates @ reduction.lift if reduction.span else rates
+        return log_tau, c * math.exp(log_tau + log_rate)
+
+    def _rank_is_lost(self) -> bool:
+        """Return whether the tangent kernel at the anchor is (soon) singular: fewer active coordinates than samples."""
+        reduction, power = self.reduction, 2 * self.reduction.problem.model.degree - 2
+        log_weights = np.logaddexp(power * self.anchors[0], power * self.anchors[1])
+        log_stiff = math.log(self.kappa / reduction.targets.size) - reduction.problem.log_weight_decay
+        if log_stiff < math.log(1e4):
+            return False
+        weighted = reduction.basis * np.exp(0.5 * (log_weights - log_weights.max()))
+        eigenvalues = np.linalg.eigvalsh(weighted @ weighted.T)
+        return bool(eigenvalues[0] < 1e-4 * eigenvalues.mean())
+
+    def _log_gain(self) -> float:
+        """Return log of the factor from rho to the rate of m: what must not jump when clock or frame change."""
+        clock = self._clock(self.log_tau)
+        log_s, log_c, _ = compiled.residual_scale(clock, self._pack())
+        gain = log_s - log_c - (self.log_tau if self.log_clock else 0.0)
+        if self.frame == Frame.KERNEL:
+            gain -= 2.0 * (self.reduction.problem.model.degree - 1) * self._log_sigma()
+        return gain - math.log(self.kappa)
+
+    def _log_sigma(self) -> float:
+        return self.reduction.log_scale - (math.exp(self.log_tau) if self.decaying else 0.0)
+
+    def _with_residual(self, y: Floats) -> Floats:
+        """Append rho at the start (squared loss)."""
+        reduction = self.reduction
+        if not self._squared:
+            return y
+        clock = np.array([self.log_tau])
+        pack = self._pack()
+        log_c = compiled.residual_scale(self.log_tau, pack)[1]
+        residual = compiled.state_outputs(clock, np.ascontiguousarray(y[None, :] / self.kappa), pack)[0] - reduction.targets
+        if reduction.span:
+            residual = residual @ reduction.lift
+        return np.concatenate([y, 2.0 * self.kappa / reduction.targets.size * math.exp(log_c) * residual])
+
+    def _kappa(self) -> float:
+        """Return the unit of the state: one unit moves the outputs by about one."""
+        reduction, degree = self.reduction, self.reduction.problem.model.degree
+        if self.frame == Frame.KERNEL:
+            ntk_norm = 2.0 * degree**2 * float(np.mean(reduction.squared_norms))
+        else:
+            log_weights = np.concatenate([self.anchors[0], self.anchors[1]]) * (2 * degree - 2)
+            weights = degree**2 * np.exp(log_weights[: self.anchors.shape[1]])
+            weights += degree**2 * np.exp(log_weights[self.anchors.shape[1] :])
+            if reduction.z_small.size:  # entries +-1, and only an order of magnitude is wanted
+                ntk_norm = float(np.sum(weights)) * reduction.z_max**2
+            else:
+                ntk_norm = float(np.mean((reduction.z**2) @ weights))
+        kappa = ntk_norm / math.sqrt(float(np.mean(reduction.squared_norms))) if reduction.span else ntk_norm
+        return kappa if kappa > 0.0 and math.isfinite(kappa) else 1.0
+
+    def _pack(self) -> tuple[Any, ...]:
+        return make_pack(
+            self.reduction, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor, anchors=self.anchors,
+            kappa=self.kappa, log_cap=self._log_cap(), damped=self.damped,
+        )  # fmt: skip
+
+    def segment(self) -> None:
+        """Integrate to the next change of clock or of frame."""
+        pack = self._pack()
+        clock = self._clock(self.log_tau)
+        log_tau_stop = self._next_change()
+        stop = self._clock(log_tau_stop)
+        if self.width <= 0.0:
+            self.width = 0.1 if self.log_clock else 1e-3 * math.exp(self.log_tau)
+        status = self._advance(pack, clock, stop)
+        if status in (radau.STEP_TOO_SMALL, radau.NOT_FINITE):
+            self.status = Status(status)
+        elif status == radau.RUNNING:
+            self.status = Status.TOO_MANY_STEPS
+        elif status == radau.REACHED_END and log_tau_stop >= self.log_tau_end:
+            self.status = Status.REACHED_END
+        elif status == radau.REACHED_END:
+            self.log_tau = log_tau_stop
+            self._change_clock()
+        else:
+            self._change_frame(pack)
+
+    def _clock(self, log_tau: float) -> float:
+        return log_tau if self.log_clock else math.exp(log_tau)
+
+    def _advance(self, pack: tuple[Any, ...], clock: float, stop: float) -> int:
+        """Run the compiled driver in chunks and keep its record."""
+        r = self.y.size
+        state = np.array([min(self.width, stop - clock), 0.0, 0.0, 1.0, 0.0, math.inf])
+        last = np.zeros((3, r))
+        parts: list[tuple[Floats, ...]] = []
+        status = radau.RUNNING
+        # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
+        # with another solution (the collapse to zero), which no error estimate sees
+        widest = 1.0 if self.frame == Frame.RICH else math.inf
+        while status == radau.RUNNING and self.counts[radau.STEPS] < _MOST_STEPS:
+            record = (np.empty(_CHUNK), np.empty(_CHUNK), np.empty((_CHUNK, r)), np.empty((_CHUNK, 3, r)))
+            taken, status = radau.advance(
+                compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol, widest, state,
+                last, self.counts, pack, *record,
+            )  # fmt: skip
+            parts.append(tuple(array[:taken].copy() for array in record))
+            if taken:
+                clock = float(record[0][taken - 1] + record[1][taken - 1])
+            self._report(clock)
+        if not parts:
+            return int(status)
+        joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        if joined[0].size:
+            self.segments.append(Segment(pack, *joined))
+        self.log_tau = clock if self.log_clock else math.log(clock)
+        self.width = float(state[radau.H])
+        return int(status)
+
+    def _report(self, clock: float) -> None:
+        if self.progress is not None:
+            log_tau = clock if self.log_clock else math.log(clock)
+            self.progress(math.exp(min(0.0, log_tau - self.log_tau_end)) if self.decaying else log_tau / self.log_tau_end)
+
+    def _next_change(self) -> float:
+        """Return the log tau of the change of clock (or the end)."""
+        change = math.log(_CLOCK_CHANGE)
+        return min(change, self.log_tau_end) if self.log_clock and self.decaying else self.log_tau_end
+
+    def _change_clock(self) -> None:
+        before = self._log_gain() if self._squared else 0.0
+        self.log_clock = False
+        self.width *= math.exp(self.log_tau)
+        if self._squared:
+            self.y[self.reduction.dimension :] *= math.exp(before - self._log_gain())
+
+    @property
+    def _squared(self) -> bool:
+        return loss_code(self.reduction.problem.loss) == SQUARED
+
+    def _log_cap(self) -> float:
+        """Return log of the largest A that is integrated (squared loss), nu counted as no less than 1e-3 of the mean."""
+        reduction = self.reduction
+        kappa = self.kappa * (math.sqrt(float(np.mean(reduction.squared_norms))) if reduction.span else 1.0)
+        smallest = reduction.smallest_eigenvalue / float(np.mean(reduction.squared_norms))
+        return -math.log(SLAVING_ERROR) + math.log(reduction.problem.data.n) - math.log(kappa * min(1.0, max(smallest, 1e-3)))
+
+    def _change_frame(self, pack: tuple[Any, ...]) -> None:
+        """Anchor the rich frame where the flow is now."""
+        clock = np.array([self._clock(self.log_tau)])
+        r = self.reduction.dimension
+        c = (self.y[:r] / self.kappa)[None, :]
+        log_u, log_v = compiled.state_coordinates(clock, c, pack)
+        signs = self.anchors[2:]
+        tau = math.exp(self.log_tau)
+        if self.frame == Frame.KERNEL:
+            log_u, log_v = log_u + self._log_sigma(), log_v + self._log_sigma()
+        before = self._log_gain() if self._squared else 0.0
+        self.frame = Frame.RICH
+        self.anchors = np.vstack([log_u, log_v, signs])
+        self.tau_anchor = tau
+        self.kappa = self._kappa()
+        self.damped = _DAMPED if self._squared and self._rank_is_lost() else 0.0
+        rho = self.y[r:]
+        if self._squared:
+            rho = rho * math.exp(before - self._log_gain())
+        self.y = np.concatenate([np.zeros(r), rho])
+
+
+def _start_anchors(reduction: Reduction) -> Floats:
+    """Return log|u|, log|v| at the start and the signs s^L with which u^L and v^L count, shape (4, d)."""
+    problem = reduction.problem
+    d, degree = problem.data.d, problem.model.degree
+    if reduction.balanced:
+        return np.vstack([np.full((2, d), reduction.log_scale), np.ones((2, d))])
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(problem.direction)) + problem.log_alpha
+    return np.vstack([logs.reshape(2, d), (np.sign(problem.direction) ** degree).reshape(2, d)])
+
+
+def _initial_rates(code: int, q: Floats, targets: Floats) -> Floats:
+    """Return -loss'(q_i)."""
+    if code == SQUARED:
+        return 2.0 * (targets - q)
+    return np.exp(-q) if code == 0 else 1.0 / (1.0 + np.exp(np.clip(q, -700.0, 700.0)))

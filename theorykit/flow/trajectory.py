@@ -1,0 +1,259 @@
+"""The result of a flow: statistics at the save points, the path itself, events, and how well it was followed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from theorykit._numerics.errors import FlowError, InputError
+from theorykit._numerics.serial import plain, replacing
+from theorykit.flow.evaluate import Floats, Path, statistics
+from theorykit.flow.events import Event
+from theorykit.flow.identities import drifts
+from theorykit.flow.reduction import Status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ADVICE = {
+    Status.REACHED_END: "reached the end",
+    Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it sticks",
+    Status.NOT_FINITE: "the right-hand side is not finite: check the scale of the data, and log_weight_decay",
+    Status.TOO_MANY_STEPS: "more than a million steps: try a larger rtol or a shorter run",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A simulated gradient flow.
+
+    Attributes
+    ----------
+    tau, s, t, log_t : ndarray, shape (T,)
+        The save points as slow time tau = lambda t, s = tau/log(alpha) (nan where undefined), flow time t (infinite past
+        the float range) and its logarithm. Without weight decay tau is nan and t is the clock.
+    stats : dict of ndarray, shape (T,)
+        Statistics of the flow: train_loss (mean), log_train_loss, train_accuracy, margin (min_i y_i f_i / |theta|_2^L),
+        output_margin (min_i y_i f_i), norm (|theta|_2), log_norm, log_delta, cos_NAME for each direction, and on test points
+        test_loss (mean), test_accuracy.
+    errors : dict of ndarray, shape (T,)
+        Estimated global error of the statistics (not the test ones): the distance to a companion run at ten times the
+        tolerance, which is the error of the looser run and so overestimates that of this one.
+    events : tuple of Event
+        Crossings, in time order.
+    status, message : str
+        Why it ended, and what to do about it.
+    settings, counts : dict
+        Problem, tolerances, versions; steps and evaluations of this run and its companion.
+    wall_s : float
+        Seconds for the two integrations, without statistics and without compilation.
+    """
+
+    tau: Floats
+    s: Floats
+    t: Floats
+    log_t: Floats
+    stats: dict[str, Floats] = field(repr=False)
+    errors: dict[str, Floats] = field(repr=False)
+    events: tuple[Event, ...]
+    status: str
+    message: str
+    settings: dict[str, Any] = field(repr=False)
+    counts: dict[str, Any] = field(repr=False)
+    wall_s: float
+    _log_tau: Floats = field(repr=False)
+    _path: Path | None = field(default=None, repr=False)
+    _companion: Path | None = field(default=None, repr=False)
+    _saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def raise_for_status(self) -> Trajectory:
+        """Return self, or raise `FlowError` if the flow did not reach its end."""
+        if self.status != "reached_end":
+            raise FlowError(f"the flow stopped at tau = {self.tau[-1]:g}: {self.message}")
+        return self
+
+    def weights(self, index: int) -> Floats:
+        """Return the linear predictor w, shape (d,), at a save point.
+
+        Raises
+        ------
+        InputError
+            The trajectory was loaded from a file (which holds statistics and the last weights only).
+        """
+        if self._path is None:
+            if index in (-1, self.tau.size - 1) and "w" in self._saved:
+                return np.array(self._saved["w"])
+            raise InputError("index", f"{index} of a loaded trajectory", "-1, the only weights that are saved")
+        return self._path.weights(self._log_tau[[index]])[0]
+
+    def at(
+        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, Floats] | None = None
+    ) -> Snapshot:
+        """Return everything about the flow at one time of its dense output.
+
+        Parameters
+        ----------
+        s, tau : float
+            The time: exactly one of them.
+        directions : dict, optional
+            Further unit vectors for cosines.
+
+        Raises
+        ------
+        InputError
+            Neither or both times, a time past the end, or a loaded trajectory.
+        """
+        if (s is None) == (tau is None):
+            raise InputError("s", "neither or both of s and tau", "exactly one of them")
+        if self._path is None or self._companion is None:
+            raise InputError("at", "a loaded trajectory", "one that was computed in this session")
+        if s is not None:
+            tau = self._path.reduction.problem.tau_at(s)
+        assert tau is not None
+        end = math.exp(self._path.end)
+        if not 0.0 < tau <= end * (1.0 + 1e-12):
+            raise InputError("tau", f"{tau:g}", f"a time in (0, {end:g}], where the flow was followed")
+        return Snapshot(self._path, self._companion, min(math.log(tau), self._path.end))
+
+    @cached_property
+    def diagnostics(self) -> dict[str, Any]:
+        """How far the trajectory can be believed: error estimate, drifts of exact identities, counts (JSON-able)."""
+        if self._path is None or self._companion is None:
+            return dict(self._saved.get("diagnostics", {}))
+        own, other = self._path.outputs(self._log_tau), self._companion.outputs(self._log_tau)
+        size = np.maximum(1.0, np.abs(own).max(axis=1))
+        return plain(
+            {
+                "status": self.status,
+                "global_error_outputs": float(np.max(np.abs(own - other).max(axis=1) / size)),
+                "drift": drifts(self._path),
+                "frames": _frames(self._path),
+                "slaving_error": self.settings["slaving_error"],
+                "counts": self.counts,
+            }
+        )  # type: ignore[no-any-return]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write times, statistics, errors, events, settings and the last weights to an .npz file (no pickle)."""
+        header = {
+            "events": [vars(event) for event in self.events],
+            "status": self.status,
+            "message": self.message,
+            "settings": self.settings,
+            "counts": self.counts,
+            "wall_s": self.wall_s,
+            "diagnostics": self.diagnostics,
+        }
+        arrays = {"tau": self.tau, "s": self.s, "t": self.t, "log_t": self.log_t, "log_tau": self._log_tau}
+        arrays |= {f"stats/{name}": values for name, values in self.stats.items()}
+        arrays |= {f"errors/{name}": values for name, values in self.errors.items()}
+        arrays["weights"] = self.weights(-1)
+        with replacing("path", path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(plain(header), allow_nan=False)), **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trajectory:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            The file is missing, truncated, pickled, or not a saved trajectory.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            stats = {name[6:]: values for name, values in arrays.items() if name.startswith("stats/")}
+            errors = {name[7:]: values for name, values in arrays.items() if name.startswith("errors/")}
+            events = tuple(Event(**{k: math.nan if v is None else v for k, v in event.items()}) for event in header["events"])
+            return cls(
+                arrays["tau"], arrays["s"], arrays["t"], arrays["log_t"], stats, errors, events, header["status"],
+                header["message"], header["settings"], header["counts"], header["wall_s"], arrays["log_tau"],
+                _saved={"w": arrays["weights"], "diagnostics": header["diagnostics"]},
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+            raise InputError("path", f"{path} ({problem})", "a file written by Trajectory.save") from None
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the save points as a table: log_t, t, tau, s and every statistic; empty where a number is not finite."""
+        columns = {"t": self.t, "log_t": self.log_t, "tau": self.tau, "s": self.s} | self.stats
+        with replacing("path", path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for row in zip(*columns.values(), strict=True):
+                writer.writerow([f"{x:.17g}" if math.isfinite(x) else "" for x in row])
+
+    def plot(self) -> Figure:
+        """Return a figure of accuracies (or loss) and cosines against s (or log t)."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        x, label = (self.s, "s = λt / log α") if np.isfinite(self.s).all() else (self.log_t, "log t")
+        shown = [name for name in ("train_accuracy", "test_accuracy") if name in self.stats] or ["log_train_loss"]
+        for name in shown:
+            upper.plot(x, self.stats[name], label=name.replace("_", " "))
+        for name in [n for n in self.stats if n.startswith("cos_")] or ["log_norm"]:
+            lower.plot(x, self.stats[name], label=name.replace("_", " "))
+        for axes in (upper, lower):
+            axes.legend(frameon=False)
+            axes.spines[["top", "right"]].set_visible(False)
+        lower.set_xlabel(label)
+        return figure
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The flow at one time, with the companion run's values for the error of anything made of it."""
+
+    path: Path = field(repr=False)
+    companion: Path = field(repr=False)
+    log_tau: float
+
+    def __getitem__(self, name: str) -> float:
+        """Return a statistic."""
+        return float(statistics(self.path, np.array([self.log_tau]), [name])[name][0])
+
+    def error(self, name: str) -> float:
+        """Return the estimated global error of a statistic."""
+        return abs(self[name] - float(statistics(self.companion, np.array([self.log_tau]), [name])[name][0]))
+
+    @cached_property
+    def weights(self) -> Floats:
+        """The linear predictor w, shape (d,)."""
+        return self.path.weights(np.array([self.log_tau]))[0]
+
+    @cached_property
+    def companion_weights(self) -> Floats:
+        """The same from the run at ten times the tolerance."""
+        return self.companion.weights(np.array([self.log_tau]))[0]
+
+    @cached_property
+    def log_coordinates(self) -> tuple[Floats, Floats]:
+        """log|u| and log|v|, shapes (d,)."""
+        log_u, log_v = self.path.log_coordinates(np.array([self.log_tau]))
+        return log_u[0], log_v[0]
+
+
+def _frames(path: Path) -> list[dict[str, Any]]:
+    """Return the frames in the order in which they were used, neighbours of one kind merged."""
+    out: list[dict[str, Any]] = []
+    for segment in path.integration.segments:
+        clock = "log tau" if segment.log_clock else "tau"
+        until = segment.end if not segment.log_clock else math.exp(segment.end)
+        entry = {"frame": segment.frame.name.lower(), "clock": clock, "slaved": segment.slaved}
+        if out and all(out[-1][key] == value for key, value in entry.items()):
+            out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + segment.times.size}
+        else:
+            out.append(entry | {"until_tau": until, "steps": segment.times.size})
+    return out

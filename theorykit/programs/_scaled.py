@@ -1,0 +1,49 @@
+"""What both solvers share: the program for scaled rows, z_i . w >= c_i, and a pair to be certified."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.rounding import Floats, Rows, column_products, shift
+
+
+class Candidate(NamedTuple):
+    """What a solver hands over to be certified: w (d,) and dual (n,) >= 0, in the units of the scaled rows."""
+
+    w: Floats
+    dual: Floats
+    iterations: int
+
+
+_SMALLEST_TARGET = 2.0**-43
+_ROUND_OFF = 2.0**-52
+
+
+def targets(rows: Rows) -> Floats:
+    """Return c_i = 2**(smallest exponent - exponent_i), with which z_i . w >= c_i asks for equal margins.
+
+    Targets near or below the round-off of z_i . w (the samples of larger scale) are raised above it: by so little that
+    the optimum moves less than 1e-12, relatively.
+    """
+    exact = np.ldexp(1.0, np.maximum(_relative_exponents(rows), -1000).astype(np.int32))
+    return np.where(exact > 1e-3, exact, np.maximum(exact, _SMALLEST_TARGET) + _ROUND_OFF)
+
+
+def unscaled(candidate: Candidate, rows: Rows) -> Candidate:
+    """Return the pair in the units of the data (the scale of w and of the dual is free)."""
+    w = shift(candidate.w, -int(rows.exponents.min()))
+    return Candidate(w, shift(candidate.dual, _relative_exponents(rows)), candidate.iterations)
+
+
+def _relative_exponents(rows: Rows) -> NDArray[np.int64]:
+    return rows.exponents.min() - rows.exponents
+
+
+def combination(rows: Rows, y: Floats, weights: Floats) -> Floats:
+    """Return sum_i weights_i y_i z_i over the scaled rows, to round-off."""
+    plain = Rows(rows.values, np.zeros_like(rows.exponents))
+    lower, upper = column_products(plain, y * weights)
+    return 0.5 * (lower + upper)

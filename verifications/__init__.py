@@ -1,0 +1,1 @@
+"""Verification suites, one folder per paper."""
