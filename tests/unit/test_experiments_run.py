@@ -11,13 +11,14 @@ import pytest
 
 from theorykit import flow, programs
 from theorykit._numerics.errors import InputError, NotSeparableError
+from theorykit.datasets import sparse_sign
 from theorykit.experiments import Experiment, load_experiment, run_experiment
 
 COLUMNS = [
     *("t", "log_t", "tau", "s", "train_loss", "log_train_loss", "test_loss", "train_accuracy", "test_accuracy"),
     *("norm", "margin", "cos_kernel", "cos_rich"),
 ]
-SMALL = ["data.n=12", "data.d=60", "data.n_test=40", "flow.points=9", "events.train_accuracy=[]"]
+SMALL = ["data.n=12", "data.d=60", "data.n_test=40", "flow.points=9"]
 
 
 def faked(monkeypatch):
@@ -163,8 +164,6 @@ def test_inseparable_data_leave_the_predictors_out_and_say_so(monkeypatch):
 def test_predictor_accuracies_are_counted_over_the_test_set(monkeypatch):
     faked(monkeypatch)
     result = run_experiment(load_experiment("fig-1a", overrides=SMALL))
-    from theorykit.datasets import sparse_sign
-
     data = sparse_sign(n=12, d=60, k=3, n_test=40, seed=0)
     X, y = data.test.read(0, 40)
     for name, solved in result.predictors.items():
@@ -225,6 +224,24 @@ def test_missing_data_files_are_refused(tmp_path):
         run_experiment(load_experiment(file))
 
 
+def test_regression_has_no_accuracy_to_watch(monkeypatch, tmp_path):
+    monkeypatch.setattr(flow, "gradient_flow", must_not_run)
+    np.savez(tmp_path / "points.npz", X=np.eye(2), y=np.ones(2))
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[data]\nkind="npz"\npath="points.npz"\ntask="regression"\n'
+        '[problem]\nloss="squared"\nalpha=10\nweight_decay=0.1\n[events]\ntrain_accuracy=[0.5]\n'
+    )
+    with pytest.raises(InputError, match=r"events.train_accuracy: got a regression task"):
+        run_experiment(load_experiment(file))
+
+
+def test_a_moment_on_the_grid_is_saved_once(monkeypatch):
+    calls = faked(monkeypatch)
+    run_experiment(load_experiment("fig-1a", overrides=["data.n=12", "data.d=60", "data.n_test=40", "flow.points=25"]))
+    assert calls[0]["save"].s == pytest.approx([0.05, *(0.1 * np.arange(1, 26))])
+
+
 @pytest.mark.parametrize("kind", ["csv", "npz"])
 def test_data_of_ones_own_run_to_the_end(tmp_path, kind):
     rng = np.random.default_rng(0)
@@ -265,18 +282,54 @@ def test_regression_draws_losses(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
+def moments_of(preset):
+    overrides = ["flow.points=20", "events.test_accuracy=[]"]
+    return run_experiment(load_experiment(preset, profile="quick", overrides=overrides)).summary["moments"]
+
+
 def test_quick_presets_show_their_phenomenon():
-    grokking = run_experiment(load_experiment("fig-1a", profile="quick", overrides=["flow.points=50"])).summary[
-        "moments"
-    ]
-    assert grokking["start"]["train_accuracy"] == 1.0
-    assert grokking["start"]["test_accuracy"] < 0.6
+    grokking = moments_of("fig-1a")
+    assert grokking["start"]["train_accuracy"] == grokking["end"]["train_accuracy"] == 1.0
+    assert grokking["start"]["test_accuracy"] < 0.55
     assert grokking["end"]["test_accuracy"] > 0.99
-    misgrokking = run_experiment(load_experiment("fig-1b", profile="quick", overrides=["flow.points=50"])).summary[
-        "moments"
-    ]
+    misgrokking = moments_of("fig-1b")
+    assert misgrokking["start"]["train_accuracy"] == misgrokking["end"]["train_accuracy"] == 1.0
     assert misgrokking["early"]["test_accuracy"] > 0.98
     assert misgrokking["end"]["test_accuracy"] < 0.65
+
+
+def reference_weights(data, alpha, weight_decay, s):
+    """Return w of the degree-2 net from the unit direction by SciPy's BDF on the n dual numbers m, w = u^2 - v^2."""
+    from scipy.integrate import solve_ivp
+
+    Z = data.y[:, None] * data.X.astype(float)
+    scale = alpha**2 / (2 * data.d)
+
+    def weights(tau, m):
+        return 2.0 * scale * np.exp(-2.0 * tau) * np.sinh(4.0 * (Z.T @ m))
+
+    def slope(tau, m):
+        return np.exp(-np.logaddexp(0.0, Z @ weights(tau, m))) / (data.n * weight_decay)
+
+    end = s * math.log(alpha)
+    solution = solve_ivp(slope, (0.0, end), np.zeros(data.n), method="BDF", rtol=1e-8, atol=1e-12, first_step=1e-9)
+    return weights(end, solution.y[:, -1])
+
+
+def test_a_run_agrees_with_scipy():
+    overrides = ["data.n=24", "data.d=300", "data.n_test=50", "flow.points=4", "flow.rtol=1e-8"]
+    experiment = load_experiment("fig-1a", overrides=overrides)
+    result = run_experiment(experiment)
+    data = sparse_sign(n=24, d=300, k=3, n_test=50, seed=0)
+    X, y = data.test.read(0, 50)
+    for name in ("early", "late", "end"):
+        moment = result.summary["moments"][name]
+        w = reference_weights(data, 128.0, 1e-3, moment["s"])
+        for direction in ("kernel", "rich"):
+            other = result.predictors[direction].w
+            cosine = w @ other / np.linalg.norm(w) / np.linalg.norm(other)
+            assert moment[f"cos_{direction}"] == pytest.approx(cosine, abs=1e-6)
+        assert moment["test_accuracy"] == np.mean(np.sign(X @ w) == y)
 
 
 def test_runs_repeat_to_the_last_digit(tmp_path):

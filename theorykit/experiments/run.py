@@ -166,6 +166,8 @@ def _refuse_impossible_events(settings: Settings, data: datasets.Dataset) -> Non
     for name in settings["events"]:
         if name.startswith("test_") and data.test is None:
             raise InputError(f"events.{name}", "no test points", "data with a test set, or no such event")
+        if name.endswith(("accuracy", "margin")) and data.task == "regression":
+            raise InputError(f"events.{name}", "a regression task", "classification, or no such event")
         if name.startswith("cos_") and not settings["predictors"][name.removeprefix("cos_")]:
             raise InputError(f"events.{name}", "that predictor switched off", f"predictors.{name[4:]} = true")
 
@@ -194,7 +196,7 @@ def _save_points(settings: Settings, log_alpha: float) -> SaveAt:
     flow = settings["flow"]
     s_end = flow["s_end"] if "s_end" in flow else flow["tau_end"] / log_alpha
     evenly = np.linspace(0.0, s_end, flow["points"] + 1)[1:]
-    moments = [s for s in _moments(settings).values() if s < s_end]
+    moments = [s for s in _moments(settings).values() if not np.isclose(s, evenly).any() and s < s_end]
     return SaveAt(s=np.union1d(evenly, moments))
 
 

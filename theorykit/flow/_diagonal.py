@@ -1,4 +1,4 @@
-"""Compiled right-hand sides of the dual reduction of diagonal nets (see `theorykit.flow.reduction` for the mathematics).
+"""Compiled right-hand sides of the dual reduction of diagonal nets; `theorykit.flow.reduction` has the mathematics.
 
 State y (r numbers, in units of the output): c = y / kappa, and B = c @ basis is the exponent of every coordinate.
 
@@ -14,9 +14,9 @@ frame, 1/lambda in the rich one), Euler's identity gives d(f - y)/dtau = -L f - 
     drho/dclock = (d log C/dclock - L) rho - C L R y - (2/n) S T rho,    T = R Z diag(tangent weights) basis.T,
 
 with C = S where S K/n > 1, constant below. Past a cap S stays constant too: rho is then slaved to the interpolating
-manifold, and all but f - y itself (which is rho over the true A) changes by O(1/S) = 1e-12 only. In the rich frame T may
-lose rank (fewer active coordinates than samples): there a part `DAMPED` of its mean is added to its diagonal, which keeps
-round-off from driving the directions that nothing else holds.
+manifold, and all but f - y itself (which is rho over the true A) changes by O(1/S) = 1e-12 only. In the rich frame T
+may lose rank (fewer active coordinates than samples): there a part `DAMPED` of its mean is added to its diagonal, which
+keeps round-off from driving the directions that nothing else holds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float64, prange, types, void
+from numba import float64, types, void
 
 from theorykit._numerics.compile import compiled
 from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS, SMALL, VECTOR
@@ -36,46 +36,64 @@ LOG_SIGMA0, LOG_LAMBDA, KAPPA, TAU_ANCHOR, DECAY, LOG_N, Z_MAX, SWITCH, LOG_CAP,
 LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
 KERNEL, RICH = 0, 1
 
-_BLOCK = 2048  # columns of int8 data converted at a time: three rows of accumulators stay in the first-level cache
-_REASSOCIATE = {"reassoc", "contract"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
+_BLOCK = 1024  # columns of int8 data at a time: three rows of accumulators stay in the first-level cache
+_REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
 
 
-@compiled(void(MATRIX, SMALL, MATRIX), parallel=True, fastmath=_REASSOCIATE)
-def _rows_times_small(c, z, out):  # out (k, d) = c (k, n) @ z (n, d)
+@compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
+def _rows_times_small(c, z, out):
+    """Write c (k, n) @ z (n, d); three rows of c (the stages of a step) share one reading of z."""
     k, n, d = c.shape[0], z.shape[0], z.shape[1]
-    for block in prange((d + _BLOCK - 1) // _BLOCK):
-        start = block * _BLOCK
+    for start in range(0, d, _BLOCK):
         stop = min(d, start + _BLOCK)
-        for s in range(k):
-            for j in range(start, stop):
-                out[s, j] = 0.0
-        i = 0
-        while i + 4 <= n:
-            for s in range(k):
-                c0, c1, c2, c3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
-                for j in range(start, stop):
-                    out[s, j] += c0 * z[i, j] + c1 * z[i + 1, j] + c2 * z[i + 2, j] + c3 * z[i + 3, j]
-            i += 4
-        while i < n:
-            for s in range(k):
-                for j in range(start, stop):
-                    out[s, j] += c[s, i] * z[i, j]
-            i += 1
+        out[:, start:stop] = 0.0
+        for i in range(n):
+            row = z[i, start:stop]
+            s = 0
+            while s + 3 <= k:
+                c0, c1, c2 = c[s, i], c[s + 1, i], c[s + 2, i]
+                out0, out1, out2 = out[s, start:stop], out[s + 1, start:stop], out[s + 2, start:stop]
+                for j in range(stop - start):
+                    x = float64(row[j])
+                    out0[j] += c0 * x
+                    out1[j] += c1 * x
+                    out2[j] += c2 * x
+                s += 3
+            while s < k:
+                c0, out0 = c[s, i], out[s, start:stop]
+                for j in range(stop - start):
+                    out0[j] += c0 * row[j]
+                s += 1
 
 
-@compiled(void(MATRIX, SMALL, MATRIX), parallel=True, fastmath=_REASSOCIATE)
-def _columns_times_small(w, z, out):  # out (k, n) = w (k, d) @ z (n, d).T
+@compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
+def _columns_times_small(w, z, out):
+    """Write w (k, d) @ z (n, d).T; three rows of w share one reading of z."""
     k, n, d = w.shape[0], z.shape[0], z.shape[1]
-    for i in prange(n):
-        for s in range(k):
-            out[s, i] = 0.0
-        for start in range(0, d, _BLOCK):
-            stop = min(d, start + _BLOCK)
-            for s in range(k):
-                total = 0.0
-                for j in range(start, stop):
-                    total += w[s, j] * z[i, j]
+    out[:, :] = 0.0
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        for i in range(n):
+            row = z[i, start:stop]
+            s = 0
+            while s + 3 <= k:
+                w0, w1, w2 = w[s, start:stop], w[s + 1, start:stop], w[s + 2, start:stop]
+                t0, t1, t2 = 0.0, 0.0, 0.0
+                for j in range(stop - start):
+                    x = float64(row[j])
+                    t0 += w0[j] * x
+                    t1 += w1[j] * x
+                    t2 += w2[j] * x
+                out[s, i] += t0
+                out[s + 1, i] += t1
+                out[s + 2, i] += t2
+                s += 3
+            while s < k:
+                w0, total = w[s, start:stop], 0.0
+                for j in range(stop - start):
+                    total += w0[j] * row[j]
                 out[s, i] += total
+                s += 1
 
 
 @compiled(MATRIX(MATRIX, PACK))
@@ -122,7 +140,9 @@ def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quot
             x = 4.0 * epsilon * b[j]
             if abs(x) < 0.3:
                 x2 = x * x  # Taylor to x^13: relative error below 1e-18, and the compiler can use wide registers
-                s = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0)))))
+                s = 1.0 + x2 / 6.0 * (
+                    1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0))))
+                )
                 w[j] = 8.0 * b[j] * s
             else:
                 w[j] = 2.0 * math.sinh(x) / epsilon
@@ -141,7 +161,7 @@ def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quot
 
 @compiled(types.UniTuple(float64, 2)(float64, float64, float64, PACK))
 def log_coordinates(b, lag, anchor, pack):
-    """Return the change of log|u| (or log|v|) since its anchor for a sign-adjusted exponent b, with and without decay."""
+    """Return the change of log|u| (or log|v|) since its anchor for a signed exponent b, with and without decay."""
     degree = pack[8][DEGREE]
     if degree == 2:
         growth = 2.0 * b
@@ -160,7 +180,9 @@ def _rich_weights(log_sigma, lag, b, pack, w):
             x = anchors[0, j] - anchors[1, j] + 4.0 * b[j]
             if abs(x) < 0.3:
                 x2 = x * x
-                s = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0)))))
+                s = 1.0 + x2 / 6.0 * (
+                    1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0))))
+                )
                 w[j] = scale * x * s
             elif abs(x) < 30.0:
                 w[j] = scale * math.sinh(x)
@@ -199,7 +221,9 @@ def _tangent(clock, b, pack):
             log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
             log_v = anchors[1, j] + log_coordinates(-anchors[3, j] * b[j], lag, anchors[1, j], pack)[0]
             weight[j] = degree**2 * (math.exp(p * log_u) + math.exp(p * log_v))
-            slope[j] = growth * degree**3 * p * (anchors[2, j] * math.exp(q * log_u) - anchors[3, j] * math.exp(q * log_v))
+            slope[j] = (
+                growth * degree**3 * p * (anchors[2, j] * math.exp(q * log_u) - anchors[3, j] * math.exp(q * log_v))
+            )
     return weight, slope
 
 
@@ -301,7 +325,7 @@ def _decay(clock, pack):
 
 @compiled(float64(float64, PACK))
 def _damping(clock, pack):
-    """Return the coefficient of -y: the decay in the kernel frame (the dual is scaled by sigma^L), 0 in the rich one."""
+    """Return the coefficient of -y: the decay in the kernel frame (its dual is scaled by sigma^L), else 0."""
     return 0.0 if pack[8][FRAME] == RICH else _decay(clock, pack)
 
 
@@ -340,7 +364,7 @@ def _weighted(weights, pack):
     return out
 
 
-_MOST_EXACT = 3072  # columns that enter an approximate weighted Gram matrix one by one
+_MOST_EXACT = 1024  # columns that enter an approximate weighted Gram matrix one by one
 
 
 @compiled(MATRIX(VECTOR, PACK))
@@ -356,8 +380,7 @@ def _weighted_nearly(weights, pack):
     sample = np.sort(weights[:: d // 1024])
     centre = sample[sample.shape[0] // 2]
     spread = np.abs(weights - centre)
-    order = np.sort(spread)
-    threshold = max(order[d - _MOST_EXACT], 0.02 * centre)
+    threshold = max(np.partition(spread, d - _MOST_EXACT)[d - _MOST_EXACT], 0.02 * centre)
     exact = np.flatnonzero(spread > threshold)
     bulk = (np.sum(weights) - np.sum(weights[exact])) / max(1, d - exact.shape[0])
     block = np.empty((z.shape[0], exact.shape[0]))
@@ -466,9 +489,10 @@ def monitor(clock, state, pack):
     c[0] = state[:r] / hyper[KAPPA]
     if pack[8][FRAME] == KERNEL:
         epsilon = math.exp(-degree * log_sigma)
-        if epsilon * np.sum(np.abs(c[0])) * hyper[Z_MAX] < hyper[SWITCH] and pack[8][SPAN] == 0:
-            return False
-        return epsilon * np.max(np.abs(exponents(c, pack)[0])) * degree * degree > hyper[SWITCH]
+        strength = epsilon * degree * degree
+        if pack[8][SPAN] == 0 and strength * np.sum(np.abs(c[0])) * hyper[Z_MAX] < hyper[SWITCH]:
+            return False  # a bound that spares the pass over the data
+        return strength * np.max(np.abs(exponents(c, pack)[0])) > hyper[SWITCH]
     if degree == 2:
         return _lag(clock, pack) > (5.0 if pack[8][LOSS] == SQUARED else 30.0)
     b = exponents(c, pack)[0]
@@ -478,4 +502,3 @@ def monitor(clock, state, pack):
             if scale * math.exp((degree - 2.0) * pack[6][row, j]) * pack[6][row + 2, j] * sign * b[j] > 0.9:
                 return True
     return False
-

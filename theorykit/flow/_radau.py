@@ -36,9 +36,11 @@ def _norm(x, scale):
     return math.sqrt(np.mean((x / scale) ** 2))
 
 
-@compiled(types.Tuple((boolean, int64, float64, float64))(
-    types.FunctionType(RHS), float64, VECTOR, float64, MATRIX, VECTOR, float64, MATRIX, _COMPLEX, PACK, float64
-))
+@compiled(
+    types.Tuple((boolean, int64, float64, float64))(
+        types.FunctionType(RHS), float64, VECTOR, float64, MATRIX, VECTOR, float64, MATRIX, _COMPLEX, PACK, float64
+    )
+)
 def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pack, eta):
     """Solve the collocation equations for the stage increments z (3, r) in place."""
     w = np.dot(_T_INV, z)
@@ -78,11 +80,31 @@ def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pa
     return False, _NEWTON_ITERATIONS, rate, eta
 
 
-@compiled(types.UniTuple(int64, 2)(
-    types.FunctionType(RHS), types.FunctionType(JACOBIAN), types.FunctionType(MONITOR), float64, float64, VECTOR,
-    float64, float64, float64, VECTOR, MATRIX, INTEGERS, PACK, VECTOR, VECTOR, MATRIX, _CUBE
-))
-def advance(rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, counts, pack, times, widths, values, dense):
+@compiled(
+    types.UniTuple(int64, 2)(
+        types.FunctionType(RHS),
+        types.FunctionType(JACOBIAN),
+        types.FunctionType(MONITOR),
+        float64,
+        float64,
+        VECTOR,
+        float64,
+        float64,
+        float64,
+        VECTOR,
+        MATRIX,
+        INTEGERS,
+        PACK,
+        VECTOR,
+        VECTOR,
+        MATRIX,
+        _CUBE,
+    ),
+    nogil=True,
+)
+def advance(
+    rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, counts, pack, times, widths, values, dense
+):
     """Take accepted steps (none wider than `widest`) until the end, the monitor's word, trouble, or a full record.
 
     y (r,) and `state`, `last` (3, r) are updated in place; the record of each step is its start time, its width, its
@@ -134,7 +156,9 @@ def advance(rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, cou
                 for s in range(3):
                     x = 1.0 + _C[s] * h / state[H_OLD]
                     for i in range(r):
-                        z[s, i] = x * (last[0, i] + x * (last[1, i] + x * last[2, i])) - (last[0, i] + last[1, i] + last[2, i])
+                        z[s, i] = x * (last[0, i] + x * (last[1, i] + x * last[2, i])) - (
+                            last[0, i] + last[1, i] + last[2, i]
+                        )
             scale = atol + rtol * np.abs(y)
             converged, iterations, rate, eta = _newton(
                 rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pack, max(state[ETA], 1e-16) ** 0.8
@@ -169,7 +193,7 @@ def advance(rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, cou
                 error_norm = _norm(error, scale)
             if not error_norm <= 1.0:
                 counts[REJECTED] += 1
-                factor = safety * error_norm ** -0.25 if math.isfinite(error_norm) else 0.1
+                factor = safety * error_norm**-0.25 if math.isfinite(error_norm) else 0.1
                 h *= max(0.1, factor)
                 rejected = True
                 continue

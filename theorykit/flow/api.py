@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theorykit._numerics.errors import InputError
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer, vector
 from theorykit._version import __version__
 from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
@@ -21,6 +23,7 @@ from theorykit.flow.reduction import SLAVING_ERROR, Integration, Reduction, Stat
 from theorykit.flow.trajectory import _ADVICE, Trajectory
 
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
+_LARGE = 2**20  # entries of X from which two runs side by side gain more than they disturb each other
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,10 @@ def gradient_flow(
 ) -> Trajectory:
     """Simulate gradient flow exactly, to a stated error.
 
-    The flow is d(theta)/dt = -grad(L + (lambda/2)|theta|^2), L the mean loss over samples, from theta(0) = alpha theta_bar.
-    It is integrated in the dual reduction (see `theorykit.flow.reduction`), in log tau at first and in the frame in which
-    nothing overflows, by Radau IIA of order 5; a companion run at ten times the tolerance gives the error estimate.
+    The flow is d(theta)/dt = -grad(L + (lambda/2)|theta|^2), L the mean loss over samples, from theta(0) =
+    alpha theta_bar. It is integrated in the dual reduction (see `theorykit.flow.reduction`), in log tau at first and in
+    the frame in which nothing overflows, by Radau IIA of order 5; a companion run at ten times the tolerance gives the
+    error estimate.
 
     Parameters
     ----------
@@ -96,7 +100,8 @@ def gradient_flow(
     directions : dict of array_like, shape (d,)
         Predictors to compare with: statistic ``cos_NAME`` is the cosine between w and each.
     confirm : bool
-        Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is larger.
+        Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is
+        larger.
     progress : callable
         Called with the fraction done, in [0, 1].
 
@@ -133,18 +138,17 @@ def gradient_flow(
     unit = {name: _unit(name, w, problem.data.d) for name, w in (directions or {}).items()}
     save = save if save is not None else SaveAt()
     reduction = reduce(problem)
-    log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)  # bad save points raise before the work
-    _warm_up()
+    # bad save points raise before the work
+    log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
+    tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     began = time.perf_counter()
-    shares = _Shares(progress, 3 if confirm else 2)
-    runs = [integrate(reduction, log_tau_end, rtol, shares.next())]
-    runs.append(integrate(reduction, log_tau_end, min(10.0 * rtol, 0.1), shares.next()))
-    if confirm:
-        runs.append(integrate(reduction, log_tau_end, max(0.1 * rtol, 1e-13), shares.next()))
+    runs = _integrate_all(reduction, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
     paths = [Path(reduction, run, unit) for run in runs if run.segments]
     if len(paths) < len(runs):
-        raise InputError("problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings")
+        raise InputError(
+            "problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings"
+        )
     path = paths[0]
     check_events(statistic_names(path), tuple(events))
     log_taus = _save_points(problem, save, log_tau_end, path.start)
@@ -157,14 +161,16 @@ def gradient_flow(
     errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
     status = runs[0].status
     return Trajectory(
-        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus), status.name.lower(),
-        _ADVICE[status], _settings(problem, reduction, runs, rtol, confirm), _counts(runs), wall, log_taus, path, paths[1],
+        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus),
+        status.name.lower(), _ADVICE[status], _settings(problem, reduction, runs, rtol, confirm), _counts(runs),
+        wall, log_taus, path, paths[1],
     )  # fmt: skip
 
 
 def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
     """Return log(tau_end); without weight decay the clock is t itself."""
-    given = [name for name, value in (("s_end", s_end), ("tau_end", tau_end), ("log_t_end", log_t_end)) if value is not None]
+    ends = {"s_end": s_end, "tau_end": tau_end, "log_t_end": log_t_end}
+    given = [name for name, value in ends.items() if value is not None]
     if len(given) != 1:
         raise InputError("s_end", " and ".join(given) or "no end", "exactly one of s_end=, tau_end=, log_t_end=")
     log_lambda = problem.log_weight_decay
@@ -209,10 +215,12 @@ def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, 
 def _distance(values: Floats, others: list[Floats]) -> Floats:
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
-    return np.max(gaps, axis=0)  # type: ignore[no-any-return]
+    return np.max(gaps, axis=0)
 
 
-def _settings(problem: Problem, reduction: Reduction, runs: list[Integration], rtol: float, confirm: bool) -> dict[str, Any]:
+def _settings(
+    problem: Problem, reduction: Reduction, runs: list[Integration], rtol: float, confirm: bool
+) -> dict[str, Any]:
     import numba
     import scipy
 
@@ -225,29 +233,54 @@ def _settings(problem: Problem, reduction: Reduction, runs: list[Integration], r
         "companion_rtol": runs[1].rtol,
         "confirmed": confirm,
         "slaving_error": SLAVING_ERROR if slaved else 0.0,
-        "versions": {"theorykit": __version__, "numpy": np.__version__, "scipy": scipy.__version__, "numba": numba.__version__},
+        "versions": {
+            "theorykit": __version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "numba": numba.__version__,
+        },
     }
 
 
 def _counts(runs: list[Integration]) -> dict[str, Any]:
-    return {"run": runs[0].counts, "companion": runs[1].counts, "statuses": [Status(run.status).name.lower() for run in runs]}
+    return {
+        "run": runs[0].counts,
+        "companion": runs[1].counts,
+        "statuses": [Status(run.status).name.lower() for run in runs],
+    }
 
 
-def _warm_up() -> None:
-    """Load (or compile) the integrator before the clock starts."""
-    from theorykit.flow import _diagonal, _radau  # noqa: F401
+def _integrate_all(
+    reduction: Reduction, log_tau_end: float, tolerances: list[float], progress: Callable[[float], None] | None
+) -> list[Integration]:
+    """Integrate once for each tolerance: side by side where the data are large, each run on one thread in any case.
+
+    One thread a run keeps the numbers the same whatever else the machine does, and small linear algebra is faster so.
+    """
+    shares = _Shares(progress, len(tolerances))
+    with one_blas_thread():
+        if reduction.problem.data.X.size < _LARGE:
+            return [integrate(reduction, log_tau_end, rtol, shares.next()) for rtol in tolerances]
+        with ThreadPoolExecutor(len(tolerances)) as pool:
+            jobs = [pool.submit(integrate, reduction, log_tau_end, rtol, shares.next()) for rtol in tolerances]
+            return [job.result() for job in jobs]
 
 
 class _Shares:
-    """Split a progress bar among several runs."""
+    """Join the progress of several runs into one fraction."""
 
     def __init__(self, progress: Callable[[float], None] | None, runs: int) -> None:
-        self.progress, self.runs, self.done = progress, runs, -1
+        self.progress, self.done = progress, [0.0] * runs
+        self.runs = iter(range(runs))
 
     def next(self) -> Callable[[float], None] | None:
         """Return the callback of the next run."""
-        self.done += 1
         if self.progress is None:
             return None
-        progress, offset, runs = self.progress, self.done, self.runs
-        return lambda fraction: progress((offset + fraction) / runs)
+        progress, index = self.progress, next(self.runs)
+
+        def report(fraction: float) -> None:
+            self.done[index] = fraction
+            progress(sum(self.done) / len(self.done))
+
+        return report

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow.reduction import Frame, Integration, Reduction, Segment
 from theorykit.losses import SQUARED, log_loss, loss_code
@@ -137,7 +138,9 @@ class Path:
                 out[where] = first - self.degree * log_sigma[where] - 0.5 * math.log(2 * d)
                 continue
             # log|e^x - 1|, without overflow for large x
-            logs = [np.where(p > 30.0, p, np.log(np.maximum(np.abs(np.expm1(np.minimum(p, 30.0))), 1e-300))) for p in parts]
+            logs = [
+                np.where(p > 30.0, p, np.log(np.maximum(np.abs(np.expm1(np.minimum(p, 30.0))), 1e-300))) for p in parts
+            ]
             out[where] = 0.5 * np.logaddexp(*(_log_sum_of_squares(p) for p in logs)) - 0.5 * math.log(2 * d)
         return out
 
@@ -157,6 +160,8 @@ def statistic_names(path: Path, *, test: bool = True) -> list[str]:
     if path.reduction.balanced and path.reduction.problem.log_weight_decay > -math.inf:
         names.append("log_delta")
     names += [f"cos_{name}" for name in path.directions]
+    if {"kernel", "rich"} <= set(path.directions):
+        names.append("transition")
     if test and data.test is not None:
         names.append("test_loss")
         if data.task == "classification":
@@ -169,7 +174,9 @@ def statistics(path: Path, log_taus: Floats, names: Sequence[str] | None = None)
     names = statistic_names(path) if names is None else list(names)
     test = [name for name in names if name.startswith("test_")]
     other = [name for name in names if name not in test]
-    out = _in_batches(path, log_taus, other, _ENTRIES_AT_ONCE) | _in_batches(path, log_taus, test, _TEST_ENTRIES_AT_ONCE)
+    with one_blas_thread():
+        out = _in_batches(path, log_taus, other, _ENTRIES_AT_ONCE)
+        out |= _in_batches(path, log_taus, test, _TEST_ENTRIES_AT_ONCE)
     return {name: out[name] for name in names}
 
 
@@ -193,7 +200,7 @@ def _statistics(path: Path, log_taus: Floats, names: Sequence[str]) -> dict[str,
             out["margin"] = np.sign(q) * _exp(np.log(np.abs(q)) - path.degree * out["log_norm"])
     if "log_delta" in wanted:
         out["log_delta"] = path.log_delta(log_taus)
-    if any(name.startswith(("cos_", "test_")) for name in wanted):
+    if any(name.startswith(("cos_", "test_", "transition")) for name in wanted):
         out |= _of_weights(path, path.weights(log_taus), wanted)
     return {name: out[name] for name in names}
 
@@ -223,6 +230,9 @@ def _of_weights(path: Path, w: Floats, wanted: set[str]) -> dict[str, Floats]:
     for name, direction in path.directions.items():
         with np.errstate(invalid="ignore", divide="ignore"):
             out[f"cos_{name}"] = np.where(norms > 0.0, (w @ direction) / norms, 0.0)
+    if "transition" in wanted:
+        kernel, rich = (np.arccos(np.clip(out[f"cos_{name}"], -1.0, 1.0)) for name in ("kernel", "rich"))
+        out["transition"] = kernel / np.maximum(kernel + rich, 1e-300)
     if wanted & {"test_loss", "test_accuracy"}:
         out |= _on_test_points(path, w)
     return out

@@ -121,7 +121,9 @@ def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, wid
 def find(path: Path, companion: Path, events: tuple[Crossing, ...], extra: Floats) -> tuple[Event, ...]:
     """Return all events in time order, each with its error."""
     problem = path.reduction.problem
-    log_lambda = problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0
+    decaying = problem.log_weight_decay > -math.inf
+    log_lambda = problem.log_weight_decay if decaying else 0.0
+    has_s = decaying and problem.log_alpha > 0.0
     found = []
     for event in events:
         others = locate(companion, event, extra)
@@ -129,9 +131,7 @@ def find(path: Path, companion: Path, events: tuple[Crossing, ...], extra: Float
             tau = math.exp(log_tau)
             same = position < len(others) and others[position][2] == direction
             shift = abs(math.exp(others[position][0]) - tau) if same else math.inf
-            s = tau / problem.log_alpha if problem.log_alpha > 0.0 and problem.log_weight_decay > -math.inf else math.nan
+            s = tau / problem.log_alpha if has_s else math.nan
             error = tau * bracket + shift
             found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
     return tuple(sorted(found, key=lambda event: event.tau))
-
-

@@ -4,7 +4,8 @@ They do not come from the step control and no integrator can fake them:
 
 - norm: d|theta|^2/dtau = -2|theta|^2 - (2L/(n lambda)) sum_i loss'_i f_i (Euler's identity for an L-homogeneous model);
 - energy: L_lambda falls by lambda times the integral of |dtheta/dtau|^2 dtau;
-- balancedness: u_k v_k e^{2 tau} (L = 2), or s_v|u_k|^(-(L-2)) + s_u|v_k|^(-(L-2)) times e^{-(L-2) tau}, stays constant.
+- balancedness: u_k v_k e^{2 tau} (L = 2), or s_v|u_k|^(-(L-2)) + s_u|v_k|^(-(L-2)) times e^{-(L-2) tau}, stays
+  constant.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 
 import numpy as np
 
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow.evaluate import Floats, Path
 from theorykit.flow.reduction import Segment
@@ -36,13 +38,16 @@ def drifts(path: Path) -> dict[str, float | None]:
         lambda = 0, where they are not formed.
     """
     decaying = path.reduction.problem.log_weight_decay > -math.inf
-    norm, energy = _norm_and_energy(path) if decaying else (None, None)
+    with one_blas_thread():
+        norm, energy = _norm_and_energy(path) if decaying else (None, None)
     return {"norm": norm, "energy": energy, "balancedness": _balancedness(path)}
 
 
 def _balancedness(path: Path) -> float:
     """Return the largest relative change of the invariant over the ends of all segments and some times between."""
-    times = np.concatenate([[path.start], np.linspace(path.start, path.end, 9)[1:], np.log(np.linspace(0.02, 1, 33)) + path.end])
+    times = np.concatenate(
+        [[path.start], np.linspace(path.start, path.end, 9)[1:], np.log(np.linspace(0.02, 1, 33)) + path.end]
+    )
     times = np.unique(times[(times >= path.start) & (times <= path.end)])
     decaying = path.reduction.problem.log_weight_decay > -math.inf
     first: Floats | None = None
@@ -112,7 +117,7 @@ def _residuals(path: Path, segment: Segment, t: Floats, h: Floats) -> tuple[Floa
 
 
 def _terms(path: Path, log_taus: Floats, half: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return log|theta|^2, log L, log and sign of the norm's source, log|dtheta/dtau|^2, the last two times dtau/dclock."""
+    """Return log|theta|^2, log L, log and sign of the norm's source, log|dtheta/dtau|^2 (the last two per clock)."""
     problem, degree = path.reduction.problem, path.degree
     log_u, log_v = path.log_coordinates(log_taus)
     log_n = 2.0 * path.log_norm(log_taus)

@@ -18,7 +18,7 @@ from theorykit.models import DiagonalNet
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Gradient flow d(theta)/dt = -grad(L + (lambda/2)|theta|^2) from theta(0) = alpha theta_bar; L is a mean over samples.
+    """Gradient flow d(theta)/dt = -grad(L + (lambda/2)|theta|^2) from theta(0) = alpha theta_bar, L the mean loss.
 
     Parameters
     ----------
@@ -97,7 +97,9 @@ class Problem:
         if self.log_weight_decay == -math.inf:
             raise InputError("s_end", f"{s:g} with weight_decay = 0", "log_t_end=..., since s needs weight decay")
         if self.log_alpha <= 0.0:
-            raise InputError("s_end", f"{s:g} with log_alpha = {self.log_alpha:g}", "tau_end=..., since s needs alpha > 1")
+            raise InputError(
+                "s_end", f"{s:g} with log_alpha = {self.log_alpha:g}", "tau_end=..., since s needs alpha > 1"
+            )
         return s * self.log_alpha
 
     @property

@@ -1,20 +1,22 @@
 r"""The exact dual reduction of a diagonal net's flow, and the frames in which it is integrated.
 
 With z_i = y_i x_i (classification; x_i for the squared loss), u and v obey
-du_k/dtau = -u_k + L u_k^(L-1) g_k, dv_k/dtau = -v_k - L v_k^(L-1) g_k, where g = sum_i z_i (-loss'_i)/(n lambda): every
-coordinate is an explicit function of B = sum_i m_i z_i. From values u_1 at an anchor time tau_1, with lag = tau - tau_1,
+du_k/dtau = -u_k + L u_k^(L-1) g_k, dv_k/dtau = -v_k - L v_k^(L-1) g_k, where g = sum_i z_i (-loss'_i)/(n lambda):
+every coordinate is an explicit function of B = sum_i m_i z_i. From values u_1 at an anchor time tau_1, with
+lag = tau - tau_1,
 
 - L = 2: u = u_1 exp(-lag + 2 B)
 - L > 2: u = u_1 exp(-lag) (1 - L(L-2) u_1^(L-2) B)^(-1/(L-2))
 
-(v with -B), where dm_i/dtau = exp(-(L-2) lag) (-loss'_i)/(n lambda). Only the m_i are integrated: n numbers, or d of them
-when n > d (then B itself, in a basis of the span of the samples). Two frames, both exact:
+(v with -B), where dm_i/dtau = exp(-(L-2) lag) (-loss'_i)/(n lambda). Only the m_i are integrated: n numbers, or d of
+them when n > d (then B itself, in a basis of the span of the samples). Two frames, both exact:
 
-- kernel: anchor at the start, with the scaled dual M = sigma^L m, sigma = alpha c exp(-tau), so that no factor leaves the
-  float range; exact from theta_bar = c (1, ..., 1) only;
+- kernel: anchor at the start, with the scaled dual M = sigma^L m, sigma = alpha c exp(-tau), so that no factor leaves
+  the float range; exact from theta_bar = c (1, ..., 1) only;
 - rich: anchor wherever digits would begin to be lost (for L > 2 the bracket is (u_1 e^(-lag)/u)^(L-2)), from any start.
 
-For the squared loss the residual is a state of its own, slaved to the interpolating manifold once A is huge: see `_diagonal`.
+For the squared loss the residual is a state of its own, slaved to the interpolating manifold once A is huge: see
+`_diagonal`.
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ class Segment:
     def slaved(self) -> bool:
         """Whether the residual is slaved to the interpolating manifold when the segment begins."""
         clock = float(self.times[0])
-        return self.squared and bool(compiled.residual_scale(clock, self.pack)[0] < compiled.log_stiffness(clock, self.pack))
+        return self.squared and bool(
+            compiled.residual_scale(clock, self.pack)[0] < compiled.log_stiffness(clock, self.pack)
+        )
 
     @property
     def end(self) -> float:
@@ -163,18 +167,15 @@ def reduce(problem: Problem) -> Reduction:
         lift = np.ascontiguousarray(z @ basis.T)
     direction = problem.direction
     balanced = bool(np.all(direction == direction[0])) and direction[0] > 0.0
+    log_scale = problem.log_alpha + math.log(direction[0]) if balanced else 0.0
+    largest = float(np.abs(data.X).max())
     reduction = Reduction(
-        problem, z, z_small, basis, lift, gram, np.array(data.y), problem.log_alpha + _log(direction[0]) if balanced else 0.0,
-        balanced, float(np.abs(data.X).max()), norms,
+        problem, z, z_small, basis, lift, gram, np.array(data.y), log_scale, balanced, largest, norms
     )  # fmt: skip
     if squared:
         gram_of_state = lift.T @ lift if reduction.span else gram
         reduction.smallest_eigenvalue = float(np.linalg.eigvalsh(gram_of_state)[0])
     return reduction
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0.0 else -math.inf
 
 
 def _gram_of_small(z: NDArray[np.int8]) -> Floats:
@@ -196,7 +197,14 @@ def _span(z: Floats) -> Floats:
 
 
 def make_pack(
-    reduction: Reduction, *, frame: Frame, log_clock: bool, tau_anchor: float, anchors: Floats, kappa: float, log_cap: float,
+    reduction: Reduction,
+    *,
+    frame: Frame,
+    log_clock: bool,
+    tau_anchor: float,
+    anchors: Floats,
+    kappa: float,
+    log_cap: float,
     damped: float,
 ) -> tuple[Any, ...]:
     """Assemble what the compiled functions read for one segment."""
@@ -255,7 +263,8 @@ def integrate(
     run = _Run(reduction, log_tau_end, rtol, progress)
     while run.status is None:
         run.segment()
-    counts = dict(zip(("steps", "rejected", "rhs_batches", "jacobians", "factorisations"), run.counts.tolist(), strict=True))
+    names = ("steps", "rejected", "rhs_batches", "jacobians", "factorisations")
+    counts = dict(zip(names, run.counts.tolist(), strict=True))
     return Integration(run.segments, run.status, counts, rtol)
 
 
@@ -292,7 +301,7 @@ class _Run:
             q = np.zeros(data.n)
         else:
             theta = problem.direction * math.exp(problem.log_alpha)
-            q = data.X @ problem.model.weights(theta) * (1.0 if self.squared else data.y)
+            q = data.X @ problem.model.weights(theta) * (1.0 if self._squared else data.y)
             power = 2 * degree - 2
             u, v = np.split(np.abs(theta), 2)
             largest = degree**2 * float(reduction.squared_norms.max()) * float(max(u.max(), v.max()) ** power * 2.0)
@@ -333,7 +342,9 @@ class _Run:
         clock = np.array([self.log_tau])
         pack = self._pack()
         log_c = compiled.residual_scale(self.log_tau, pack)[1]
-        residual = compiled.state_outputs(clock, np.ascontiguousarray(y[None, :] / self.kappa), pack)[0] - reduction.targets
+        residual = (
+            compiled.state_outputs(clock, np.ascontiguousarray(y[None, :] / self.kappa), pack)[0] - reduction.targets
+        )
         if reduction.span:
             residual = residual @ reduction.lift
         return np.concatenate([y, 2.0 * self.kappa / reduction.targets.size * math.exp(log_c) * residual])
@@ -356,8 +367,8 @@ class _Run:
 
     def _pack(self) -> tuple[Any, ...]:
         return make_pack(
-            self.reduction, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor, anchors=self.anchors,
-            kappa=self.kappa, log_cap=self._log_cap(), damped=self.damped,
+            self.reduction, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor,
+            anchors=self.anchors, kappa=self.kappa, log_cap=self._log_cap(), damped=self.damped,
         )  # fmt: skip
 
     def segment(self) -> None:
@@ -397,8 +408,8 @@ class _Run:
         while status == radau.RUNNING and self.counts[radau.STEPS] < _MOST_STEPS:
             record = (np.empty(_CHUNK), np.empty(_CHUNK), np.empty((_CHUNK, r)), np.empty((_CHUNK, 3, r)))
             taken, status = radau.advance(
-                compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol, widest, state,
-                last, self.counts, pack, *record,
+                compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol, widest,
+                state, last, self.counts, pack, *record,
             )  # fmt: skip
             parts.append(tuple(array[:taken].copy() for array in record))
             if taken:
@@ -416,7 +427,8 @@ class _Run:
     def _report(self, clock: float) -> None:
         if self.progress is not None:
             log_tau = clock if self.log_clock else math.log(clock)
-            self.progress(math.exp(min(0.0, log_tau - self.log_tau_end)) if self.decaying else log_tau / self.log_tau_end)
+            done = math.exp(min(0.0, log_tau - self.log_tau_end)) if self.decaying else log_tau / self.log_tau_end
+            self.progress(done)
 
     def _next_change(self) -> float:
         """Return the log tau of the change of clock (or the end)."""
@@ -435,11 +447,11 @@ class _Run:
         return loss_code(self.reduction.problem.loss) == SQUARED
 
     def _log_cap(self) -> float:
-        """Return log of the largest A that is integrated (squared loss), nu counted as no less than 1e-3 of the mean."""
+        """Return log of the largest A that is integrated (squared loss), nu counted as at least 1e-3 of the mean."""
         reduction = self.reduction
         kappa = self.kappa * (math.sqrt(float(np.mean(reduction.squared_norms))) if reduction.span else 1.0)
         smallest = reduction.smallest_eigenvalue / float(np.mean(reduction.squared_norms))
-        return -math.log(SLAVING_ERROR) + math.log(reduction.problem.data.n) - math.log(kappa * min(1.0, max(smallest, 1e-3)))
+        return math.log(reduction.problem.data.n / SLAVING_ERROR) - math.log(kappa * min(1.0, max(smallest, 1e-3)))
 
     def _change_frame(self, pack: tuple[Any, ...]) -> None:
         """Anchor the rich frame where the flow is now."""

@@ -8,7 +8,7 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from theorykit._numerics.errors import FlowError, InputError
 from theorykit._numerics.serial import plain, replacing
-from theorykit.flow.evaluate import Floats, Path, statistics
-from theorykit.flow.events import Event
+from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
+from theorykit.flow.events import Crossing, Event, check_events, find
 from theorykit.flow.identities import drifts
 from theorykit.flow.reduction import Status
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _ADVICE = {
     Status.REACHED_END: "reached the end",
-    Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it sticks",
+    Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
     Status.NOT_FINITE: "the right-hand side is not finite: check the scale of the data, and log_weight_decay",
-    Status.TOO_MANY_STEPS: "more than a million steps: try a larger rtol or a shorter run",
+    Status.TOO_MANY_STEPS: "more than 400 000 steps: try a larger rtol or a shorter run",
 }
 
 
@@ -39,12 +39,13 @@ class Trajectory:
     Attributes
     ----------
     tau, s, t, log_t : ndarray, shape (T,)
-        The save points as slow time tau = lambda t, s = tau/log(alpha) (nan where undefined), flow time t (infinite past
-        the float range) and its logarithm. Without weight decay tau is nan and t is the clock.
+        The save points as slow time tau = lambda t, s = tau/log(alpha) (nan where undefined), flow time t (infinite
+        past the float range) and its logarithm. Without weight decay tau is nan and t is the clock.
     stats : dict of ndarray, shape (T,)
-        Statistics of the flow: train_loss (mean), log_train_loss, train_accuracy, margin (min_i y_i f_i / |theta|_2^L),
-        output_margin (min_i y_i f_i), norm (|theta|_2), log_norm, log_delta, cos_NAME for each direction, and on test points
-        test_loss (mean), test_accuracy.
+        Statistics of the flow: train_loss (mean), log_train_loss, train_accuracy, output_margin (min_i y_i f_i), margin
+        (output_margin / |theta|_2^L), norm (|theta|_2), log_norm, log_delta (log of |delta|/|theta_bar|), cos_NAME for
+        each direction, transition (the angle to "kernel" over the sum of those to "kernel" and "rich": 0 at one, 1 at
+        the other), and on test points test_loss (mean), test_accuracy.
     errors : dict of ndarray, shape (T,)
         Estimated global error of the statistics (not the test ones): the distance to a companion run at ten times the
         tolerance, which is the error of the looser run and so overestimates that of this one.
@@ -124,6 +125,30 @@ class Trajectory:
             raise InputError("tau", f"{tau:g}", f"a time in (0, {end:g}], where the flow was followed")
         return Snapshot(self._path, self._companion, min(math.log(tau), self._path.end))
 
+    def crossings(self, event: Crossing, *, directions: Mapping[str, Floats] | None = None) -> tuple[Event, ...]:
+        """Return the crossings of one statistic, looked for after the fact.
+
+        Parameters
+        ----------
+        event : Crossing
+        directions : dict of ndarray, shape (d,), optional
+            Predictors for the statistics ``cos_NAME`` and (with "kernel" and "rich") ``transition``; those of the
+            trajectory by default.
+
+        Raises
+        ------
+        InputError
+            Unknown statistic, or a loaded trajectory.
+        """
+        if self._path is None or self._companion is None:
+            raise InputError("crossings", "a loaded trajectory", "one that was computed in this session")
+        paths = [self._path, self._companion]
+        if directions is not None:
+            unit = {name: np.asarray(w) / np.linalg.norm(w) for name, w in directions.items()}
+            paths = [replace(path, directions=unit) for path in paths]
+        check_events(statistic_names(paths[0]), (event,))
+        return find(paths[0], paths[1], (event,), self._log_tau)
+
     @cached_property
     def diagnostics(self) -> dict[str, Any]:
         """How far the trajectory can be believed: error estimate, drifts of exact identities, counts (JSON-able)."""
@@ -140,7 +165,7 @@ class Trajectory:
                 "slaving_error": self.settings["slaving_error"],
                 "counts": self.counts,
             }
-        )  # type: ignore[no-any-return]
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write times, statistics, errors, events, settings and the last weights to an .npz file (no pickle)."""
@@ -175,7 +200,7 @@ class Trajectory:
             header = json.loads(str(arrays.pop("header")))
             stats = {name[6:]: values for name, values in arrays.items() if name.startswith("stats/")}
             errors = {name[7:]: values for name, values in arrays.items() if name.startswith("errors/")}
-            events = tuple(Event(**{k: math.nan if v is None else v for k, v in event.items()}) for event in header["events"])
+            events = tuple(_event(entry) for entry in header["events"])
             return cls(
                 arrays["tau"], arrays["s"], arrays["t"], arrays["log_t"], stats, errors, events, header["status"],
                 header["message"], header["settings"], header["counts"], header["wall_s"], arrays["log_tau"],
@@ -185,7 +210,7 @@ class Trajectory:
             raise InputError("path", f"{path} ({problem})", "a file written by Trajectory.save") from None
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the save points as a table: log_t, t, tau, s and every statistic; empty where a number is not finite."""
+        """Write the save points as a table: t, log_t, tau, s, every statistic; empty where a number is not finite."""
         columns = {"t": self.t, "log_t": self.log_t, "tau": self.tau, "s": self.s} | self.stats
         with replacing("path", path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -200,7 +225,7 @@ class Trajectory:
         figure = Figure(figsize=(6.4, 4.8), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         x, label = (self.s, "s = λt / log α") if np.isfinite(self.s).all() else (self.log_t, "log t")
-        shown = [name for name in ("train_accuracy", "test_accuracy") if name in self.stats] or ["log_train_loss"]
+        shown = [name for name in self.stats if name.endswith("_accuracy")] or ["log_train_loss"]
         for name in shown:
             upper.plot(x, self.stats[name], label=name.replace("_", " "))
         for name in [n for n in self.stats if n.startswith("cos_")] or ["log_norm"]:
@@ -243,6 +268,12 @@ class Snapshot:
         """log|u| and log|v|, shapes (d,)."""
         log_u, log_v = self.path.log_coordinates(np.array([self.log_tau]))
         return log_u[0], log_v[0]
+
+
+def _event(saved: dict[str, Any]) -> Event:
+    """Return an event as it was before strict JSON made null of an infinite error and an undefined s."""
+    nulls: dict[str, Any] = {"error": math.inf}
+    return Event(**{key: nulls.get(key, math.nan) if value is None else value for key, value in saved.items()})
 
 
 def _frames(path: Path) -> list[dict[str, Any]]:

@@ -88,7 +88,9 @@ class DiagonalNet:
             return ones if init == "theory" else ones / np.sqrt(self.parameters)
         array = np.asarray(init)
         if array.shape != (self.parameters,):
-            raise InputError("init", f"shape {array.shape}", f"a name or an array of shape ({self.parameters},), u then v")
+            raise InputError(
+                "init", f"shape {array.shape}", f"a name or an array of shape ({self.parameters},), u then v"
+            )
         direction = vector("init", array)
         if not direction.any():
             raise InputError("init", "all zeros", "a direction (from theta = 0 the flow does not move)")
@@ -129,9 +131,7 @@ class DiagonalNet:
         power = self.degree - 1
         return self.degree * np.hstack([inputs * u**power, -inputs * v**power])
 
-    def ntk(
-        self, X: ArrayLike, other: ArrayLike | None = None, theta: ArrayLike | None = None
-    ) -> NDArray[np.float64]:
+    def ntk(self, X: ArrayLike, other: ArrayLike | None = None, theta: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return the Gram matrix of the features without forming them, shape (n, m).
 
         Examples

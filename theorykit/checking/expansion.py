@@ -1,0 +1,120 @@
+"""Limits from ladders: the form in which a limit is approached, its fit, and how far the fit can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from theorykit._numerics.errors import InputError, unknown_name
+
+Floats = NDArray[np.float64]
+
+TERMS: dict[str, Callable[[Floats], Floats]] = {
+    "1": lambda x: np.ones_like(x),
+    "log": lambda x: np.log(x),
+    "log/x": lambda x: np.log(x) / x,
+    "1/x": lambda x: 1.0 / x,
+    "log^2/x^2": lambda x: (np.log(x) / x) ** 2,
+    "log/x^2": lambda x: np.log(x) / x**2,
+    "1/x^2": lambda x: 1.0 / x**2,
+}
+"""Functions of x = log(alpha). Constants inside a logarithm only mix them, so that log A does as well as log alpha."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The asymptotic form in which a measured quantity is approached as x = log(alpha) grows.
+
+    Parameters
+    ----------
+    terms : tuple of str
+        Names of `TERMS` beside the leading one, in falling size.
+    neighbours : tuple of tuple of str
+        Other sets of terms; how much they change the answer is part of its error.
+    leading : str
+        The term whose coefficient is the answer: "1" for a limit, "log" for the coefficient of log log A.
+
+    Examples
+    --------
+    >>> x = np.array([20.0, 40, 80, 160, 320, 640])
+    >>> fit = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),)).fit(x, 2.0 + 3.0 / x)
+    >>> round(fit.value, 12), fit.error < 1e-12
+    (2.0, True)
+    """
+
+    terms: tuple[str, ...] = ("log/x", "1/x", "log/x^2", "1/x^2")
+    neighbours: tuple[tuple[str, ...], ...] = (("log/x", "1/x"), ("log/x", "1/x", "log^2/x^2", "log/x^2", "1/x^2"))
+    leading: str = "1"
+
+    def __post_init__(self) -> None:
+        for name in (self.leading, *self.terms, *(term for terms in self.neighbours for term in terms)):
+            if name not in TERMS:
+                raise unknown_name("terms", name, list(TERMS))
+
+    @property
+    def form(self) -> str:
+        """The fitted form in words."""
+        leading = "limit" if self.leading == "1" else f"limit·{self.leading}"
+        return " + ".join([leading, *(f"{chr(97 + i)}·{term}" for i, term in enumerate(self.terms))]) + ", x = log α"
+
+    def fit(self, x: ArrayLike, y: ArrayLike, noise: ArrayLike = 0.0) -> Fit:
+        """Extrapolate a ladder.
+
+        Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest change of
+        the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the
+        measurement noise carried through the fit.
+
+        Parameters
+        ----------
+        x, y : array_like, shape (k,)
+            log(alpha) and what was measured.
+        noise : array_like, shape (k,)
+            Bounds on the errors of y.
+
+        Raises
+        ------
+        InputError
+            Fewer rungs than the form has unknowns, plus one.
+        """
+        x_, y_ = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        noise_ = np.broadcast_to(np.asarray(noise, dtype=np.float64), y_.shape)
+        if x_.size < len(self.terms) + 2:
+            raise InputError("ladder", f"{x_.size} rungs", f"at least {len(self.terms) + 2} for the form {self.form}")
+        value, weights, coefficients = self._solve(x_, y_, self.terms)
+        refits = [self._solve(x_[1:], y_[1:], self.terms)[0]]
+        refits += [self._solve(x_, y_, terms)[0] for terms in self.neighbours if x_.size >= len(terms) + 1]
+        spread = max(abs(refit - value) for refit in refits)
+        carried = float(np.abs(weights) @ noise_)
+        fitted = self._design(x_, self.terms) @ coefficients
+        return Fit(value, spread, carried, fitted, self.form)
+
+    def _design(self, x: Floats, terms: tuple[str, ...]) -> Floats:
+        return np.column_stack([TERMS[name](x) for name in (self.leading, *terms)])
+
+    def _solve(self, x: Floats, y: Floats, terms: tuple[str, ...]) -> tuple[float, Floats, Floats]:
+        """Return the leading coefficient, its weights on y, and all coefficients."""
+        scale = x**2
+        design = self._design(x, terms) * scale[:, None]
+        columns = np.linalg.norm(design, axis=0)
+        inverse = np.linalg.pinv(design / columns, rcond=1e-14) / columns[:, None]
+        coefficients = inverse @ (y * scale)
+        return float(coefficients[0]), inverse[0] * scale, coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """An extrapolated ladder: its answer, and the two parts of its error."""
+
+    value: float
+    spread: float
+    carried: float
+    fitted: Floats
+    form: str
+
+    @property
+    def error(self) -> float:
+        """Disagreement of the refits plus carried measurement errors."""
+        return self.spread + self.carried

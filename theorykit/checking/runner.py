@@ -1,0 +1,436 @@
+"""`verify`: draw instances, climb the ladder, judge; one task per instance, so that all claims on it share its flows."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from theorykit._numerics.errors import unknown_name
+from theorykit._numerics.threads import one_blas_thread
+from theorykit._numerics.validate import integer
+from theorykit._version import __version__
+from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Tools
+from theorykit.checking.discover import discover
+from theorykit.checking.expansion import Expansion
+from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
+from theorykit.checking.verdict import Verdict, combine, judge_slacks, judge_value, worst
+
+PROFILES = ("quick", "full", "paper")
+_LARGE = 10**8  # entries of training and test data from which an instance runs alone
+
+
+class Progress(Protocol):
+    """Where a run reports how far it is."""
+
+    def start(self, total: int) -> None:
+        """Say how many tasks there are."""
+
+    def advance(self, n: int, text: str) -> None:
+        """Say that n more are done, and what the last one was."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One statement (a variant or a control) on one instance."""
+
+    verdict: Verdict
+    value: float = math.nan
+    predicted: float = math.nan
+    integrator: float = 0.0
+    certificate: float = 0.0
+    fit: float = 0.0
+    rungs: tuple[Rung, ...] = ()
+    fitted: dict[str, Any] | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> float:
+        """The whole error."""
+        return self.integrator + self.certificate + self.fit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything one claim said about one instance."""
+
+    claim: str
+    family: tuple[Any, ...]
+    index: int
+    variants: dict[str, Judged]
+    controls: dict[str, Judged]
+    summary: dict[str, float]
+    traces: tuple[dict[str, Any], ...]
+    assumptions: tuple[Assumption, ...]
+    reason: str | None
+    failure: dict[str, str] | None
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All claims on one drawn instance."""
+
+    index: int
+    work: tuple[tuple[str, int], ...]  # claim id, position among the claim's instances
+    paths: tuple[str, ...]
+    profile: str
+    seed: int
+    rtol: float
+    large: bool
+    families: tuple[tuple[Any, ...], ...]
+
+
+def verify(
+    *patterns: str,
+    profile: str = "quick",
+    seed: int = 0,
+    instances: int | None = None,
+    jobs: int = 1,
+    paths: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+    rtol: float = 1e-8,
+) -> VerificationResult:
+    """Check claims and return their verdicts.
+
+    Parameters
+    ----------
+    *patterns : str
+        Claim ids with shell wildcards; none means all.
+    profile : {"quick", "full", "paper"}
+        Length of the ladders and number of instances; "paper" runs the figures at full size.
+    seed : int
+        All instances follow from it; the same seed gives the same numbers whatever `jobs` is.
+    instances : int, optional
+        Number of random instances of each family (default: the claim's own for the profile).
+    jobs : int
+        Worker processes.
+    paths : sequence of path-like
+        Folders with further claims.
+    progress : Progress, optional
+    rtol : float
+        Tolerance of the flows.
+
+    Returns
+    -------
+    VerificationResult
+        With `interrupted` set and what was finished, after Ctrl-C.
+
+    Raises
+    ------
+    InputError
+        Unknown claim or profile, a missing folder, a number out of range.
+
+    Examples
+    --------
+    >>> import theorykit as tk
+    >>> result = tk.verify("lyu2024.cor-3.6", seed=0, instances=1)
+    >>> {item.verdict for item in result.results}
+    {'supported'}
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", str(profile), list(PROFILES))
+    seed, jobs = integer("seed", seed, minimum=0), integer("jobs", jobs, minimum=1)
+    if instances is not None:
+        instances = integer("instances", instances, minimum=1)
+    folders = tuple(str(Path(path).resolve()) for path in paths)
+    began = time.perf_counter()
+    found = discover(list(patterns), [Path(folder) for folder in folders])
+    tasks = _tasks(found.claims, folders, profile, seed, instances, rtol)
+    if progress is not None:
+        progress.start(sum(len(task.work) for task in tasks))
+    outcomes: list[Outcome] = []
+    interrupted = False
+    try:
+        for task, done in _run_all(tasks, jobs):
+            outcomes += done
+            if progress is not None:
+                progress.advance(len(task.work), f"{task.families[0]} instance {task.index + 1}")
+    except KeyboardInterrupt:
+        interrupted = True
+    results = [result for claim in found.claims for result in _assemble(claim, outcomes, seed)]
+    return VerificationResult(
+        __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
+        found.broken,
+    )  # fmt: skip
+
+
+def _rng(seed: int, index: int) -> np.random.Generator:
+    """Return the generator of instance `index`: the same for every claim, so that claims meet on the same problems."""
+    return np.random.default_rng(np.random.SeedSequence([seed, index]))
+
+
+def _tasks(
+    claims: Sequence[type[Claim]], paths: tuple[str, ...], profile: str, seed: int, count: int | None, rtol: float
+) -> list[_Task]:
+    """Group (claim, instance) pairs by the problem they share."""
+    groups: dict[tuple[Any, ...], list[tuple[str, int, tuple[Any, ...]]]] = {}
+    large: dict[tuple[Any, ...], bool] = {}
+    tools = Tools(profile, rtol)
+    for claim in claims:
+        for index in range(count if count is not None and claim.expansion is not None else claim.draws[profile]):
+            for position, instance in enumerate(claim(tools).instances(_rng(seed, index))):
+                key = (index, *instance.key)
+                groups.setdefault(key, []).append((claim.id, position, instance.family))
+                test = instance.data.test.n * instance.data.d if instance.data.test is not None else 0
+                large[key] = instance.data.X.size + test > _LARGE
+    return [
+        _Task(
+            key[0], tuple((claim, position) for claim, position, _ in work), paths, profile, seed, rtol, large[key],
+            tuple(family for _, _, family in work),
+        )
+        for key, work in groups.items()
+    ]  # fmt: skip
+
+
+def _run_all(tasks: list[_Task], jobs: int) -> Iterator[tuple[_Task, list[Outcome]]]:
+    """Run small tasks side by side, each on one thread, and large ones alone."""
+    small = [task for task in tasks if not task.large]
+    if jobs == 1 or len(small) < 2:
+        yield from ((task, _run(task)) for task in small)
+    else:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        yield from parallel(delayed(_labelled)(task) for task in small)
+    yield from ((task, _run(task)) for task in tasks if task.large)
+
+
+def _labelled(task: _Task) -> tuple[_Task, list[Outcome]]:
+    return task, _run(task)
+
+
+@functools.cache
+def _claims_by_id(paths: tuple[str, ...]) -> dict[str, type[Claim]]:
+    return {claim.id: claim for claim in discover([], [Path(path) for path in paths]).claims}
+
+
+def _run(task: _Task) -> list[Outcome]:
+    """Run all claims of a task on its instance."""
+    tools = Tools(task.profile, task.rtol)
+    known = _claims_by_id(task.paths)
+    drawn: dict[str, list[Instance]] = {}
+    outcomes = []
+    with one_blas_thread():
+        for identifier, position in task.work:
+            claim = known[identifier](tools)
+            if identifier not in drawn:
+                drawn[identifier] = list(claim.instances(_rng(task.seed, task.index)))
+            outcomes.append(_outcome(claim, drawn[identifier][position], task))
+    return outcomes
+
+
+def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
+    """Judge all variants and controls of a claim on one instance; a check that raises is inconclusive and says why."""
+    began = time.perf_counter()
+    variants: dict[str, Judged] = dict.fromkeys(claim.variants, Judged("inconclusive"))
+    controls: dict[str, Judged] = {name: Judged("inconclusive") for name in claim.control_names}
+    summary: dict[str, float] = {}
+    traces: tuple[dict[str, Any], ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
+    reason, failure = None, None
+    try:
+        assumptions = tuple(claim.check(instance))
+        failed = [a for a in assumptions if not a.holds]
+        if failed:
+            reason = "; ".join(f"{a.name} fails ({a.value:.3g})" for a in failed)
+            variants = dict.fromkeys(claim.variants, Judged("not-applicable"))
+            controls = {name: Judged("not-applicable") for name in claim.control_names}
+        else:
+            twins = claim.controls()
+            controls = {twin.name: _judge_control(claim, twin, instance, task.profile) for twin in twins}
+            resolution = _resolution(claim, twins, instance, task.profile)
+            variants = {v: _judge(claim, instance, task.profile, v, resolution) for v in claim.variants}
+            last = instance.at(claim.ladders[task.profile][-1]) if claim.expansion is not None else instance.at(1.0)
+            summary = {key: float(value) for key, value in claim.summarise(instance, last).items()}
+            if task.index == 0:
+                traces = tuple(dict(trace) for trace in claim.traces(instance, last))
+    except Exception as error:
+        failure = {"type": type(error).__name__, "message": str(error)}
+    wall = time.perf_counter() - began
+    return Outcome(
+        claim.id, instance.family, task.index, variants, controls, summary, traces, assumptions, reason, failure, wall
+    )
+
+
+def _judge(claim: Claim, instance: Instance, profile: str, variant: str, resolution: float) -> Judged:
+    def measure(problem: Any) -> Measurement:
+        return claim.measure(instance, problem, variant)
+
+    return _judge_with(claim, measure, instance, profile, resolution)
+
+
+def _judge_control(claim: Claim, control: Control, instance: Instance, profile: str) -> Judged:
+    return _judge_with(claim, lambda problem: control.measure(instance, problem), instance, profile, claim.resolution)
+
+
+def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, profile: str) -> float:
+    """Return the distance from the claim's prediction to the nearest one of a control that shares its measurement."""
+    nearest = claim.resolution
+    if claim.expansion is None:
+        return nearest
+    problem = instance.at(claim.ladders[profile][-1])
+    predicted = claim.measure(instance, problem, claim.variants[-1]).predicted
+    for control in controls:
+        if control.shared:
+            nearest = min(nearest, abs(control.measure(instance, problem).predicted - predicted))
+    return nearest
+
+
+def _judge_with(claim: Claim, measure: Any, instance: Instance, profile: str, resolution: float) -> Judged:
+    """Climb the ladder with one measurement and judge what it extrapolates to (without a ladder: a slack)."""
+    if claim.expansion is None:
+        one = measure(instance.at(1.0))
+        verdict = judge_slacks([(one.measured - one.predicted, one.integrator + one.certificate)])
+        return Judged(verdict, one.measured, one.predicted, one.integrator, one.certificate, extra=dict(one.extra))
+    rungs = [(log_alpha, measure(instance.at(log_alpha))) for log_alpha in claim.ladders[profile]]
+    judged = _extrapolate(claim, claim.expansion, rungs, resolution)
+    further = [
+        _extrapolate(claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution).verdict
+        for i in range(len(rungs[0][1].also))
+    ]
+    return replace(judged, verdict=combine([judged.verdict, *further]))
+
+
+def _extrapolate(
+    claim: Claim, expansion: Expansion, rungs: list[tuple[float, Measurement]], resolution: float
+) -> Judged:
+    """Fit one ladder; rungs at which the number does not exist are left out."""
+    kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
+    x = np.array([log_alpha for log_alpha, _ in kept])
+    noise = np.array([rung.integrator + rung.certificate for _, rung in kept])
+    fit = expansion.fit(x, [rung.measured for _, rung in kept], noise)
+    last = kept[-1][1]
+    share = last.certificate / (last.integrator + last.certificate) if last.certificate > 0.0 else 0.0
+    certificate = share * fit.carried
+    shown = tuple(
+        Rung(log_alpha, rung.measured, rung.integrator + rung.certificate, rung.predicted if claim.is_limit() else None)
+        for log_alpha, rung in kept
+    )
+    return Judged(
+        judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
+        fit.carried - certificate, certificate, fit.spread, shown,
+        {"log_alpha": x.tolist(), "fitted": fit.fitted.tolist(), "limit": fit.value, "form": fit.form}, dict(last.extra),
+    )  # fmt: skip
+
+
+def _assemble(claim: type[Claim], outcomes: Iterable[Outcome], seed: int) -> list[ClaimResult]:
+    """Join the instances of each family into one result per variant."""
+    families: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.claim == claim.id:
+            families[outcome.family].append(outcome)
+    results = []
+    for family, members in families.items():
+        members.sort(key=lambda outcome: outcome.index)
+        results += [_result(claim, family, members, variant, seed) for variant in claim.variants]
+    return results
+
+
+def _result(
+    claim: type[Claim], family: tuple[Any, ...], members: list[Outcome], variant: str, seed: int
+) -> ClaimResult:
+    model, loss, degree, p, c = family
+    judged = [member.variants[variant] for member in members]
+    verdict = combine(item.verdict for item in judged)
+    failure = next((member.failure for member in members if member.failure is not None), None)
+    if failure is not None and verdict != "refuted":
+        verdict = "inconclusive"
+    controls = tuple(_control_result(name, members) for name in claim.control_names)
+    value, predicted, error = _joined(judged)
+    first = next((item for item in judged if item.rungs), judged[0])
+    return ClaimResult(
+        claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}", model, loss,
+        degree, verdict, claim.expected[variant], predicted, value, error, _worst_control(controls, verdict), controls,
+        first.rungs, len(members), seed, sum(member.wall_s for member in members),
+        limit_fit=first.fitted,
+        detail=tuple(_detail(member, variant) for member in members),
+        summary={"p": p, "c": c} | _distributions(members),
+        failure=failure,
+        reason=next((member.reason for member in members if member.reason), None) if verdict == "not-applicable" else None,
+        traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
+    )  # fmt: skip
+
+
+def _joined(judged: list[Judged]) -> tuple[float | None, float | None, dict[str, float | None]]:
+    """Return the mean over instances, the mean prediction, and the error budget: worst of each part, and the spread."""
+    found = [item for item in judged if math.isfinite(item.value)]
+    if not found:
+        return None, None, {"total": None}
+    values = np.array([item.value for item in found])
+    spread = float(np.max(np.abs(values - values.mean())))
+    parts = {
+        "integrator": max(item.integrator for item in found),
+        "certificate": max(item.certificate for item in found),
+        "fit": max(item.fit for item in found),
+        "instances": spread,
+    }
+    predicted = float(np.mean([item.predicted for item in found]))
+    return float(values.mean()), predicted, {**parts, "total": max(item.error for item in found) + spread}
+
+
+def _control_result(name: str, members: list[Outcome]) -> ControlResult:
+    judged = [member.controls[name] for member in members]
+    value, predicted, error = _joined(judged)
+    return ControlResult(name, combine(item.verdict for item in judged), value, predicted, error["total"])
+
+
+def _worst_control(controls: tuple[ControlResult, ...], verdict: Verdict) -> ControlResult:
+    if verdict == "not-applicable" or not controls:
+        return ControlResult(controls[0].name if controls else "none", "not-applicable")
+    verdicts: list[Verdict] = [control.verdict for control in controls]  # type: ignore[misc]
+    return controls[verdicts.index(worst(verdicts))]
+
+
+def _detail(member: Outcome, variant: str) -> dict[str, Any]:
+    item = member.variants[variant]
+    numbers = {
+        "instance": member.index, "verdict": item.verdict, "measured": item.value, "predicted": item.predicted,
+        "error": item.error,
+    }  # fmt: skip
+    tests = {assumption.name: assumption.value for assumption in member.assumptions}
+    return numbers | dict(item.extra) | member.summary | tests
+
+
+def _distributions(members: list[Outcome]) -> dict[str, Any]:
+    """Return minimum, median and maximum over instances of every number that `summarise` gave."""
+    out: dict[str, Any] = {}
+    for key in sorted({key for member in members for key in member.summary}):
+        values = np.array([member.summary[key] for member in members if key in member.summary])
+        out[key] = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
+    return out
+
+
+def environment(jobs: int, rtol: float) -> dict[str, Any]:
+    """Return versions and settings that a rerun needs."""
+    import clarabel
+    import cvxpy
+    import highspy
+    import numba
+    import scipy
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "jobs": jobs,
+        "rtol": rtol,
+        "theorykit": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "numba": numba.__version__,
+        "cvxpy": cvxpy.__version__,
+        "clarabel": clarabel.__version__,
+        "highspy": getattr(highspy, "__version__", None) or highspy.Highs().version(),
+    }
+

@@ -1,0 +1,152 @@
+"""Corollary 3.7, and the question it leaves open: after the transition a KKT direction, and whether the global one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from theorykit import Problem
+from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.programs import kkt_residuals
+from theorykit.predictors import window
+from theorykit.verifications.lyu2024._common import S_END, assumption_tests, diagonal_instances
+
+_LATE = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
+_LADDERS = {
+    "quick": (40.0, 80.0, 160.0, 320.0, 640.0),
+    "full": (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
+    "paper": (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
+}
+_C = S_END - 1.0
+
+
+class _Late(Claim):
+    """What both claims about the time after the transition share."""
+
+    assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
+    expansion = _LATE
+    ladders = _LADDERS
+
+    def check(self, instance: Instance) -> Sequence[Assumption]:
+        """Assumptions 3.1 to 3.3."""
+        return assumption_tests(self, instance)
+
+
+class ReachesKKT(_Late):
+    """For a diagonal net with L = 2 there are times t_k in [log(alpha)/lambda, T^+_c] at which theta/|theta| tends to the
+    direction of a KKT point of min |theta|^2/2 subject to y_i f_i(theta) >= 1. Exhibited here at t_k = T^+_c, c = 1/2.
+    """
+
+    id, title, kind = "lyu2024.cor-3.7", "A KKT direction of R1 is reached", "existence"
+    source = Source("lyu2024", "Corollary 3.7 (and Theorem 3.5)")
+    judged = (
+        "The larger of the normalised stationarity and complementarity residuals at T⁺ is extrapolated in log(alpha) and "
+        "must tend to 0, with an error below 0.1 (1 is the residual of a direction that fits no multipliers)."
+    )
+    resolution = 0.1
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Both losses."""
+        return diagonal_instances(rng, (("exponential", 2, 1.0, _C), ("logistic", 2, 1.0, _C)))
+
+    def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
+        """Measure the KKT residual at T^+_c."""
+        return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1])
+
+    def controls(self) -> Sequence[Control]:
+        """Return the same residual before the transition."""
+        return (
+            Control(
+                "KKT already at T⁻",
+                lambda instance, problem: self._residual(instance, problem, window(problem.log_alpha, instance.c)[0]),
+            ),
+        )
+
+    def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
+        """Return the KKT residual and the cosines along one flow of moderate scale."""
+        trajectory = self.flow(instance.at(80.0), S_END)
+        s = np.linspace(0.3, S_END, 80)
+        early, late = (self.max_margin(instance.data, norm).w for norm in (2, 1))
+        points = [trajectory.at(s=float(value)) for value in s]
+        cosines = {
+            name: [float(p.weights @ w / np.linalg.norm(p.weights) / np.linalg.norm(w)) for p in points]
+            for name, w in (("cos to max ℓ2-margin", early), ("cos to max ℓ1-margin", late))
+        }
+        residual = [self._at(instance, *np.exp(p.log_coordinates)) for p in points]
+        return [
+            {
+                "label": f"log α = 80, {instance.loss} loss, L = {instance.model.degree}",
+                "s": s.tolist(),
+                "curves": {**cosines, "KKT residual": residual},
+            }
+        ]
+
+    def _residual(self, instance: Instance, problem: Problem, tau: float) -> Measurement:
+        snapshot = self.flow(problem, S_END).at(tau=tau)
+        companion = snapshot.companion.log_coordinates(np.array([snapshot.log_tau]))
+        value = self._at(instance, *np.exp(snapshot.log_coordinates))
+        other = self._at(instance, *(np.exp(part[0]) for part in companion))
+        return Measurement(value, 0.0, abs(value - other), extra={"residual at the largest α": value})
+
+    @staticmethod
+    def _at(instance: Instance, u: np.ndarray, v: np.ndarray) -> float:
+        degree = instance.model.degree
+        scale = max(float(u.max()), float(v.max()))
+        theta = np.concatenate([u, v]) / scale
+        signed = instance.data.X * instance.data.y[:, None]
+        q = signed @ instance.model.weights(theta)
+        found = kkt_residuals(theta, q, instance.model.features(signed, theta), degree)
+        return max(found.stationarity, found.complementarity) if found.feasible else 1.0
+
+
+class GlobalMargin(_Late):
+    """Left open after Corollary 3.7: for L = 2, is the direction reached at T^+_c the global max l1-margin direction? If so,
+    the ratio of its l1-margin min_i y_i <w, x_i>/|w|_1 to the optimal one tends to 1.
+    """
+
+    id, title, kind = "lyu2024.cor-3.7-global", "The KKT direction is the global ℓ1 one", "limit"
+    source = Source("lyu2024", "the question left open after Corollary 3.7")
+    judged = "The ratio of the ℓ1-margin at T⁺ (c = 1/2) to the certified optimum is extrapolated and must tend to 1."
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Both losses."""
+        return diagonal_instances(rng, (("exponential", 2, 1.0, _C), ("logistic", 2, 1.0, _C)))
+
+    def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
+        """Measure the ratio at T^+_c."""
+        return self._ratio(instance, problem, window(problem.log_alpha, instance.c)[1], 1.0)
+
+    def controls(self) -> Sequence[Control]:
+        """Return the ratio that the max l2-margin direction has, as a prediction, and the ratio before the transition."""
+        return (
+            Control("stays at the max ℓ2-margin direction", self._ratio_of_early, shared=True),
+            Control(
+                "global already at T⁻",
+                lambda instance, problem: self._ratio(instance, problem, window(problem.log_alpha, instance.c)[0], 1.0),
+            ),
+        )
+
+    def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
+        """Return the ratio at the largest scale, and that of the early predictor."""
+        return {
+            "ℓ1-margin ratio at the largest α": self.measure(instance, problem, "as-printed").measured,
+            "ℓ1-margin ratio of the ℓ2 direction": self._ratio_of_early(instance, problem).predicted,
+        }
+
+    def _ratio(self, instance: Instance, problem: Problem, tau: float, predicted: float) -> Measurement:
+        snapshot = self.flow(problem, S_END).at(tau=tau)
+        certificate = self.max_margin(instance.data, 1).certificate
+        value = _l1_margin(instance, snapshot.weights) / certificate.lower
+        other = _l1_margin(instance, snapshot.companion_weights) / certificate.lower
+        return Measurement(value, predicted, abs(value - other), abs(value) * (certificate.upper / certificate.lower - 1.0))
+
+    def _ratio_of_early(self, instance: Instance, problem: Problem) -> Measurement:
+        early = _l1_margin(instance, self.max_margin(instance.data, 2).w)
+        predicted = early / self.max_margin(instance.data, 1).certificate.lower
+        return self._ratio(instance, problem, window(problem.log_alpha, instance.c)[1], predicted)
+
+
+def _l1_margin(instance: Instance, w: np.ndarray) -> float:
+    return float((instance.data.y * (instance.data.X @ w)).min() / np.abs(w).sum())
