@@ -51,9 +51,10 @@ clean:
 # A .venv without a working pip (python3-venv was missing, or the interpreter has gone) is made anew.
 $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@echo "Installing theorykit and what it needs into .venv"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
 $(INSTALLED_DOCS): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[docs]"
 	@touch $@

@@ -45,7 +45,7 @@ _HOMES = {
     "verify": "checking",
 }
 
-__all__ = ["__version__", *sorted(_HOMES), *_SUBPACKAGES]  # noqa: PLE0604 - names as strings, by construction
+__all__ = ["__version__", *sorted(_HOMES), *_SUBPACKAGES]
 
 if TYPE_CHECKING:
     from theorykit import (

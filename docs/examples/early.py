@@ -6,6 +6,7 @@ import theorykit as tk
 
 
 def cosine(a, b):
+    """Return the cosine of the angle between two vectors."""
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 

@@ -59,13 +59,12 @@ def every_module() -> dict[str, types.ModuleType]:
 
 
 def test_no_public_name_is_hidden_by_a_submodule(every_module):
+    assert set(theorykit._HOMES).isdisjoint(theorykit._SUBPACKAGES)
     for name, package in every_module.items():
-        submodules = {found.name for found in pkgutil.iter_modules(getattr(package, "__path__", []))}
         for public in getattr(package, "__all__", []):
             assert isinstance(public, str), f"{name}.__all__ holds {public!r}, which is no string"
-            value = getattr(package, public)
-            if public in submodules:
-                assert isinstance(value, types.ModuleType), f"{name}.{public} is both a function and a module"
+            is_module = isinstance(getattr(package, public), types.ModuleType)
+            assert is_module == (name == "theorykit" and public in theorykit._SUBPACKAGES), f"{name}.{public}"
 
 
 def test_top_level_names_are_what_their_home_defines(every_module):
@@ -120,6 +119,14 @@ def test_commands_in_documents_exist(page):
         command.make_context(name, words[2:])
 
 
+def test_the_check_in_the_documents_is_sound():
+    """The file that the guide shows, word for word the one in the README, gives the verdict it should."""
+    folder = ROOT / "docs" / "examples"
+    assert (folder / "early.py").read_text(encoding="utf-8") in blocks(ROOT / "README.md", "python")
+    (result,) = theorykit.verify("mine.*", paths=[folder], instances=1).results
+    assert (result.verdict, result.control.verdict) == ("supported", "refuted")
+
+
 def test_make_targets_in_documents_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:
@@ -149,8 +156,15 @@ def test_every_data_file_is_installed():
 
 
 def test_every_citation_resolves():
-    claims = theorykit.checking.discover([], []).claims
-    assert claims
-    for claim in claims:
-        entry = claim.source.bibtex()
-        assert re.match(rf"@\w+{{{re.escape(claim.source.key)},", entry.strip()), claim.id
+    found = theorykit.checking.discover()
+    assert found.claims
+    assert not found.broken
+    for claim in found.claims:
+        assert re.match(rf"@\w+{{{re.escape(claim.source.key)},", claim.source.bibtex()), claim.id
+
+
+def test_the_catalogue_has_every_claim(tmp_path):
+    script = ROOT / "docs" / "generate_catalogue.py"
+    subprocess.run([sys.executable, script, tmp_path / "claims.md"], check=True)
+    sections = re.findall(r"^## (\S+\.\S+)$", (tmp_path / "claims.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == [claim.id for claim in theorykit.checking.discover().claims]

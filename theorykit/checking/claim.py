@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from theorykit.datasets import Dataset
 from theorykit.flow import Problem, Trajectory
 from theorykit.models import DiagonalNet
 from theorykit.programs import MaxMargin
+
+T = TypeVar("T")
 
 REFERENCES = {
     "lyu2024": """@inproceedings{lyu2024,
@@ -273,6 +275,7 @@ class Tools:
         self.profile, self.rtol = profile, rtol
         self._flows: dict[tuple[Any, ...], tuple[float, Trajectory]] = {}
         self._separators: dict[tuple[Any, ...], MaxMargin | NotSeparableError] = {}
+        self._others: dict[Hashable, Any] = {}
 
     def flow(self, problem: Problem, s_end: float) -> Trajectory:
         """See `Claim.flow`."""
@@ -303,7 +306,9 @@ class Tools:
             raise found
         return found
 
-    def forget(self) -> None:
-        """Drop everything: the next instance needs none of it."""
-        self._flows.clear()
-        self._separators.clear()
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` gives, computed once for each key."""
+        if key not in self._others:
+            self._others[key] = compute()
+        found: T = self._others[key]
+        return found

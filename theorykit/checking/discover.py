@@ -54,8 +54,8 @@ def discover(patterns: Sequence[str] = (), paths: Sequence[Path] = ()) -> Discov
         for value in vars(module).values():
             if not (isinstance(value, type) and issubclass(value, Claim) and value.__module__ == module.__name__):
                 continue
-            if getattr(value, "__abstractmethods__", None):
-                continue
+            if getattr(value, "__abstractmethods__", None) or not hasattr(value, "id"):
+                continue  # what several claims share
             if value.id in claims and claims[value.id] is not value:
                 raise InputError("id", f"{value.id!r} in two files", "one file for each claim id")
             claims[value.id] = value

@@ -296,7 +296,9 @@ def _judge_with(claim: Claim, measure: Any, instance: Instance, profile: str, re
     rungs = [(log_alpha, measure(instance.at(log_alpha))) for log_alpha in claim.ladders[profile]]
     judged = _extrapolate(claim, claim.expansion, rungs, resolution)
     further = [
-        _extrapolate(claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution).verdict
+        _extrapolate(
+            claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution
+        ).verdict
         for i in range(len(rungs[0][1].also))
     ]
     return replace(judged, verdict=combine([judged.verdict, *further]))
@@ -433,4 +435,3 @@ def environment(jobs: int, rtol: float) -> dict[str, Any]:
         "clarabel": clarabel.__version__,
         "highspy": getattr(highspy, "__version__", None) or highspy.Highs().version(),
     }
-

@@ -10,6 +10,6 @@ Examples
 """
 
 from theorykit.experiments.config import Experiment, load_experiment, preset_names
-from theorykit.experiments.run import ExperimentResult, run_experiment
+from theorykit.experiments.run import ExperimentResult, build_problem, run_experiment
 
-__all__ = ["Experiment", "ExperimentResult", "load_experiment", "preset_names", "run_experiment"]
+__all__ = ["Experiment", "ExperimentResult", "build_problem", "load_experiment", "preset_names", "run_experiment"]

@@ -22,7 +22,7 @@ from theorykit._version import __version__
 from theorykit.experiments.config import Experiment, Settings
 
 if TYPE_CHECKING:
-    from theorykit.flow import Crossing, SaveAt, Trajectory
+    from theorykit.flow import Crossing, Problem, SaveAt, Trajectory
     from theorykit.programs import MaxMargin
 
 _TIMES = ("t", "log_t", "tau", "s")
@@ -155,7 +155,19 @@ def _dataset(settings: Mapping[str, Any]) -> datasets.Dataset:
     return makers[settings["kind"]](**arguments)
 
 
-def _problem(settings: Settings, data: datasets.Dataset) -> Any:
+def build_problem(experiment: Experiment) -> Problem:
+    """Return the problem that an experiment simulates, with its data generated or read.
+
+    Examples
+    --------
+    >>> from theorykit.experiments import load_experiment
+    >>> build_problem(load_experiment("fig-1a", overrides=["data.n=16", "data.d=200"])).data.d
+    200
+    """
+    return _problem(experiment.settings, _dataset(experiment.settings["data"]))
+
+
+def _problem(settings: Settings, data: datasets.Dataset) -> Problem:
     from theorykit.flow import Problem
     from theorykit.models import DiagonalNet
 

@@ -64,6 +64,7 @@ class SaveAt:
                     raise InputError(name, f"{values}", "increasing positive times")
 
 
+@np.errstate(under="ignore")  # e^{-huge} is 0 to every digit, whatever the caller makes of underflow
 def gradient_flow(
     problem: Problem,
     *,
@@ -138,6 +139,7 @@ def gradient_flow(
     unit = {name: _unit(name, w, problem.data.d) for name, w in (directions or {}).items()}
     save = save if save is not None else SaveAt()
     reduction = reduce(problem)
+    check_events(statistic_names(reduction, unit), tuple(events))
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
@@ -150,7 +152,6 @@ def gradient_flow(
             "problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings"
         )
     path = paths[0]
-    check_events(statistic_names(path), tuple(events))
     log_taus = _save_points(problem, save, log_tau_end, path.start)
     log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
     if log_taus.size == 0:
@@ -161,7 +162,7 @@ def gradient_flow(
     errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
     status = runs[0].status
     return Trajectory(
-        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus),
+        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus, stats),
         status.name.lower(), _ADVICE[status], _settings(problem, reduction, runs, rtol, confirm), _counts(runs),
         wall, log_taus, path, paths[1],
     )  # fmt: skip

@@ -63,7 +63,7 @@ class Path:
             segment = segments[index]
             where = np.flatnonzero(owner == index)
             clocks = log_taus[where] if segment.log_clock else np.exp(log_taus[where])
-            yield where, segment, np.ascontiguousarray(np.clip(clocks, segment.times[0], segment.end))
+            yield where, segment, np.ascontiguousarray(np.minimum(clocks, segment.end))
 
     def _gather(self, log_taus: Floats, width: int, read: Callable[[Segment, Floats, Floats], Floats]) -> Floats:
         out = np.empty((log_taus.size, width))
@@ -119,7 +119,7 @@ class Path:
 
     def log_norm(self, log_taus: Floats) -> Floats:
         """Return log of the Euclidean norm of theta, shape (k,)."""
-        return 0.5 * np.logaddexp(*(_log_sum_of_squares(part) for part in self.log_coordinates(log_taus)))
+        return 0.5 * np.logaddexp(*(log_sum_of_squares(part) for part in self.log_coordinates(log_taus)))
 
     def log_delta(self, log_taus: Floats) -> Floats:
         """Return log(|delta|/|theta_bar|), delta = e^tau theta/alpha - theta_bar, of a balanced start, shape (k,)."""
@@ -141,28 +141,31 @@ class Path:
             logs = [
                 np.where(p > 30.0, p, np.log(np.maximum(np.abs(np.expm1(np.minimum(p, 30.0))), 1e-300))) for p in parts
             ]
-            out[where] = 0.5 * np.logaddexp(*(_log_sum_of_squares(p) for p in logs)) - 0.5 * math.log(2 * d)
+            out[where] = 0.5 * np.logaddexp(*(log_sum_of_squares(p) for p in logs)) - 0.5 * math.log(2 * d)
         return out
 
 
-def _log_sum_of_squares(logs: Floats) -> Floats:
+def log_sum_of_squares(logs: Floats) -> Floats:
     """Return log sum_k exp(2 logs_k) along the last axis."""
     top = logs.max(axis=1)
-    return 2.0 * top + np.log(np.sum(np.exp(2.0 * (logs - top[:, None])), axis=1))
+    shift = np.where(np.isfinite(top), top, 0.0)  # all -inf: the sum is 0
+    with np.errstate(divide="ignore"):
+        return 2.0 * shift + np.log(np.sum(np.exp(2.0 * (logs - shift[:, None])), axis=1))
 
 
-def statistic_names(path: Path, *, test: bool = True) -> list[str]:
-    """Return the statistics that apply to this problem."""
-    data = path.reduction.problem.data
+def statistic_names(reduction: Reduction, directions: Iterable[str]) -> list[str]:
+    """Return the statistics that apply to a problem."""
+    data = reduction.problem.data
     names = ["train_loss", "log_train_loss", "norm", "log_norm"]
     if data.task == "classification":
         names += ["train_accuracy", "margin", "output_margin"]
-    if path.reduction.balanced and path.reduction.problem.log_weight_decay > -math.inf:
+    if reduction.balanced and reduction.problem.log_weight_decay > -math.inf:
         names.append("log_delta")
-    names += [f"cos_{name}" for name in path.directions]
-    if {"kernel", "rich"} <= set(path.directions):
+    directions = list(directions)
+    names += [f"cos_{name}" for name in directions]
+    if {"kernel", "rich"} <= set(directions):
         names.append("transition")
-    if test and data.test is not None:
+    if data.test is not None:
         names.append("test_loss")
         if data.task == "classification":
             names.append("test_accuracy")
@@ -171,7 +174,7 @@ def statistic_names(path: Path, *, test: bool = True) -> list[str]:
 
 def statistics(path: Path, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
     """Return each statistic at each time, shape (k,), reading the weights in bounded memory."""
-    names = statistic_names(path) if names is None else list(names)
+    names = statistic_names(path.reduction, path.directions) if names is None else list(names)
     test = [name for name in names if name.startswith("test_")]
     other = [name for name in names if name not in test]
     with one_blas_thread():

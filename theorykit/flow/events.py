@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from theorykit.flow.evaluate import Floats, Path, statistics
 
 _INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
 _ZOOM = 24  # points a round of zooming in
-_MANY = 10**8  # test points times features from which a look at them is dear, and times are located less finely
+_MANY = 10**8  # test points times features from which a look is dear: the save points are the grid, zoomed into once
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,26 @@ def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
             raise unknown_name("events", event.statistic, path_names)
 
 
-def locate(path: Path, event: Crossing, extra: Floats) -> list[tuple[float, float, int]]:
-    """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order."""
+def locate(path: Path, event: Crossing, saved: Floats, stats: Mapping[str, Floats]) -> list[tuple[float, float, int]]:
+    """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order.
+
+    `stats` may hold the statistic at the save points `saved`, which then need not be looked at again.
+    """
     data = path.reduction.problem.data
     dear = event.statistic.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
-    grid = _grid(path, extra, inside=1 if dear else _INSIDE)
-    width = 2e-5 if dear else 1e-13
-    values = statistics(path, grid, [event.statistic])[event.statistic] - event.level
+    if dear:
+        grid = saved
+        known = stats.get(event.statistic)
+        values = known if known is not None else statistics(path, grid, [event.statistic])[event.statistic]
+    else:
+        grid = _grid(path, saved, _INSIDE)
+        values = statistics(path, grid, [event.statistic])[event.statistic]
+    values = values - event.level
     found = []
     for i in np.flatnonzero((values[:-1] < 0.0) != (values[1:] < 0.0)):
         direction = 1 if values[i] < 0.0 else -1
         if event.direction in (0, direction):
+            width = (grid[i + 1] - grid[i]) / _ZOOM * 1.01 if dear else 1e-13 * max(1.0, abs(grid[i]))
             low, high = _zoom(path, event, grid[i], grid[i + 1], values[i] < 0.0, width)
             found.append((0.5 * (low + high), high - low, direction))
     return found
@@ -106,8 +116,8 @@ def _grid(path: Path, extra: Floats, inside: int) -> Floats:
 
 
 def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
-    """Narrow a bracket until it is `width` wide, relative to the time itself."""
-    while high - low > width * max(1.0, abs(low)):
+    """Narrow a bracket in log tau until it is `width` wide."""
+    while high - low > width:
         points = np.linspace(low, high, _ZOOM + 1)
         if points[1] <= low or points[-2] >= high:
             break
@@ -118,16 +128,18 @@ def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, wid
     return low, high
 
 
-def find(path: Path, companion: Path, events: tuple[Crossing, ...], extra: Floats) -> tuple[Event, ...]:
-    """Return all events in time order, each with its error."""
+def find(
+    path: Path, companion: Path, events: tuple[Crossing, ...], saved: Floats, stats: Mapping[str, Floats]
+) -> tuple[Event, ...]:
+    """Return all events in time order, each with its error; `stats` are those of `path` at the save points."""
     problem = path.reduction.problem
     decaying = problem.log_weight_decay > -math.inf
     log_lambda = problem.log_weight_decay if decaying else 0.0
     has_s = decaying and problem.log_alpha > 0.0
     found = []
     for event in events:
-        others = locate(companion, event, extra)
-        for position, (log_tau, bracket, direction) in enumerate(locate(path, event, extra)):
+        others = locate(companion, event, saved, {})
+        for position, (log_tau, bracket, direction) in enumerate(locate(path, event, saved, stats)):
             tau = math.exp(log_tau)
             same = position < len(others) and others[position][2] == direction
             shift = abs(math.exp(others[position][0]) - tau) if same else math.inf

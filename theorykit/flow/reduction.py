@@ -108,11 +108,19 @@ class Segment:
         return bool(self.pack[8][compiled.LOSS] == SQUARED)
 
     def integrated(self, clocks: Floats) -> Floats:
-        """Return the integrated state at the given clock times, from the collocation polynomials."""
+        """Return the integrated state at the given clock times, from the collocation polynomials.
+
+        Before the first step of a flow y is proportional to tau (the residual of the squared loss is constant).
+        """
         step = np.clip(np.searchsorted(self.times, clocks, side="right") - 1, 0, self.times.size - 1)
-        x = ((clocks - self.times[step]) / self.widths[step])[:, None]
+        x = np.maximum((clocks - self.times[step]) / self.widths[step], 0.0)[:, None]
         q = self.dense[step]
-        return self.values[step] + x * (q[:, 0] + x * (q[:, 1] + x * q[:, 2]))
+        y = self.values[step] + x * (q[:, 0] + x * (q[:, 1] + x * q[:, 2]))
+        early = clocks < self.times[0]
+        if early.any():
+            moving = y.shape[1] // 2 if self.squared else y.shape[1]
+            y[early, :moving] *= np.exp(clocks[early] - self.times[0])[:, None]
+        return y
 
 
 @dataclass
@@ -291,7 +299,10 @@ class _Run:
         self.width = 0.0
 
     def _start(self) -> tuple[float, Floats]:
-        """Return a log tau before which nothing has happened to round-off, and c there to first order in tau."""
+        """Return a log tau at which the outputs have moved by 0.3 sqrt(rtol) at most, and c there to first order in tau.
+
+        What the first order leaves out is the square of that, and below the tolerance.
+        """
         reduction = self.reduction
         problem, data, degree = reduction.problem, reduction.problem.data, reduction.problem.model.degree
         log_rate = -problem.log_weight_decay if self.decaying else 0.0
@@ -307,7 +318,7 @@ class _Run:
             largest = degree**2 * float(reduction.squared_norms.max()) * float(max(u.max(), v.max()) ** power * 2.0)
         rates = _initial_rates(loss_code(problem.loss), q, reduction.targets) / data.n
         speed = log_rate + math.log(max(largest * float(np.abs(rates).sum()), 1e-300))
-        log_tau = min(math.log(1e-3 * self.rtol) - max(speed, 0.0), math.log(1e-7), self.log_tau_end - 1.0)
+        log_tau = min(math.log(0.3 * math.sqrt(self.rtol)) - speed, math.log(1e-7), self.log_tau_end - 1.0)
         c = rates @ reduction.lift if reduction.span else rates
         return log_tau, c * math.exp(log_tau + log_rate)
 

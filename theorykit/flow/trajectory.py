@@ -146,8 +146,8 @@ class Trajectory:
         if directions is not None:
             unit = {name: np.asarray(w) / np.linalg.norm(w) for name, w in directions.items()}
             paths = [replace(path, directions=unit) for path in paths]
-        check_events(statistic_names(paths[0]), (event,))
-        return find(paths[0], paths[1], (event,), self._log_tau)
+        check_events(statistic_names(paths[0].reduction, paths[0].directions), (event,))
+        return find(paths[0], paths[1], (event,), self._log_tau, {})
 
     @cached_property
     def diagnostics(self) -> dict[str, Any]:

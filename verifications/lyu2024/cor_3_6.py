@@ -10,7 +10,8 @@ import numpy as np
 from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
 from theorykit.predictors import window
-from theorykit.verifications.lyu2024._common import assumption_tests, diagonal_instances
+
+from ._common import assumption_tests, diagonal_instances
 
 
 class EarlyDirection(Claim):

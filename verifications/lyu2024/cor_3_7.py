@@ -9,9 +9,10 @@ import numpy as np
 
 from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
-from theorykit.programs import kkt_residuals
 from theorykit.predictors import window
-from theorykit.verifications.lyu2024._common import S_END, assumption_tests, diagonal_instances
+from theorykit.programs import kkt_residuals
+
+from ._common import S_END, assumption_tests, diagonal_instances
 
 _LATE = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
 _LADDERS = {
@@ -35,8 +36,8 @@ class _Late(Claim):
 
 
 class ReachesKKT(_Late):
-    """For a diagonal net with L = 2 there are times t_k in [log(alpha)/lambda, T^+_c] at which theta/|theta| tends to the
-    direction of a KKT point of min |theta|^2/2 subject to y_i f_i(theta) >= 1. Exhibited here at t_k = T^+_c, c = 1/2.
+    """For a diagonal net with L = 2 there are times t_k in [log(alpha)/lambda, T^+_c] at which theta/|theta| tends to
+    the direction of a KKT point of min |theta|^2/2 subject to y_i f_i(theta) >= 1. Exhibited at t_k = T^+_c, c = 1/2.
     """
 
     id, title, kind = "lyu2024.cor-3.7", "A KKT direction of R1 is reached", "existence"
@@ -102,8 +103,8 @@ class ReachesKKT(_Late):
 
 
 class GlobalMargin(_Late):
-    """Left open after Corollary 3.7: for L = 2, is the direction reached at T^+_c the global max l1-margin direction? If so,
-    the ratio of its l1-margin min_i y_i <w, x_i>/|w|_1 to the optimal one tends to 1.
+    """Left open after Corollary 3.7: for L = 2, is the direction reached at T^+_c the global max l1-margin direction? If
+    so, the ratio of its l1-margin min_i y_i <w, x_i>/|w|_1 to the optimal one tends to 1.
     """
 
     id, title, kind = "lyu2024.cor-3.7-global", "The KKT direction is the global ℓ1 one", "limit"
@@ -140,7 +141,8 @@ class GlobalMargin(_Late):
         certificate = self.max_margin(instance.data, 1).certificate
         value = _l1_margin(instance, snapshot.weights) / certificate.lower
         other = _l1_margin(instance, snapshot.companion_weights) / certificate.lower
-        return Measurement(value, predicted, abs(value - other), abs(value) * (certificate.upper / certificate.lower - 1.0))
+        uncertain = abs(value) * (certificate.upper / certificate.lower - 1.0)
+        return Measurement(value, predicted, abs(value - other), uncertain)
 
     def _ratio_of_early(self, instance: Instance, problem: Problem) -> Measurement:
         early = _l1_margin(instance, self.max_margin(instance.data, 2).w)

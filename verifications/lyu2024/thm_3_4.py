@@ -11,15 +11,16 @@ from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, 
 from theorykit.datasets import Dataset
 from theorykit.flow import Snapshot
 from theorykit.predictors import kernel_direction, log_normaliser, log_normaliser_printed, window
-from theorykit.verifications.lyu2024._common import BOTH_LOSSES, assumption_tests, diagonal_instances
+
+from ._common import BOTH_LOSSES, assumption_tests, diagonal_instances
 
 _TEST_POINTS = 32
 
 
 class KernelRegime(Claim):
     """For every c in (0, 1) and every x, f(theta(T^-_c); x)/Z(alpha) tends to <phi(x), h*> as alpha grows, where
-    T^-_c = (1-c)/lambda log(alpha) and h* is the kernel max-margin direction. As printed Z = (1/gamma) log(alpha^c/lambda);
-    corrected Z = (1/gamma) log(alpha^(2(L-1)c)/lambda).
+    T^-_c = (1-c)/lambda log(alpha) and h* is the kernel max-margin direction. As printed
+    Z = (1/gamma) log(alpha^c/lambda); corrected Z = (1/gamma) log(alpha^(2(L-1)c)/lambda).
     """
 
     id, title, kind = "lyu2024.thm-3.4", "Kernel regime up to (1-c) log α / λ", "limit"

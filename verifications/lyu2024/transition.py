@@ -9,7 +9,8 @@ import numpy as np
 
 from theorykit import Crossing, Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
-from theorykit.verifications.lyu2024._common import S_END, assumption_tests, diagonal_instances
+
+from ._common import S_END, assumption_tests, diagonal_instances
 
 _LEFT_INIT = Crossing("log_delta", math.log(0.5), direction=1)
 _LADDERS = {
@@ -35,20 +36,22 @@ class _Transition(Claim):
         return event.tau, event.error
 
     def crossed(self, instance: Instance, problem: Problem, share: float) -> tuple[float, float]:
-        """Return lambda t at which the angle to the kernel limit is `share` of the two angles (nan if never), and its error.
+        """Return lambda t at which the angle to the kernel limit is `share` of both (nan if never), and its error.
 
         The rich limit is the certified max l1-margin direction for L = 2, and the direction reached at the end for L > 2.
         """
         trajectory = self.flow(problem, S_END)
         early = self.max_margin(instance.data, 2).w
         late = self.max_margin(instance.data, 1).w if instance.model.degree == 2 else trajectory.weights(-1)
-        found = trajectory.crossings(Crossing("transition", share, direction=1), directions={"kernel": early, "rich": late})
+        mark = Crossing("transition", share, direction=1)
+        found = trajectory.crossings(mark, directions={"kernel": early, "rich": late})
         return (found[-1].tau, found[-1].error) if found else (math.nan, 0.0)
 
 
 class FirstOrder(_Transition):
     """The transition from the kernel to the rich predictor comes at (1 + o(1)) log(alpha)/lambda: for every c it lies in
-    [T^-_c, T^+_c] once alpha is large. Its mark is the time at which w is as far (in angle) from one limit as from the other.
+    [T^-_c, T^+_c] once alpha is large. Its mark is the time at which w is as far (in angle) from one limit as from the
+    other.
     """
 
     id, title, kind = "lyu2024.transition-time", "Transition at log α / λ, first order", "limit"
@@ -69,9 +72,12 @@ class FirstOrder(_Transition):
     def controls(self) -> Sequence[Control]:
         """Return log(A)/(L lambda) and log(alpha)/(L lambda) as other times."""
         return (
-            Control("at log(A)/(Lλ) instead", lambda i, p: self._time(i, p, p.log_A / p.log_alpha / i.model.degree), shared=True),
+            Control("at log(A)/(Lλ) instead", self._at_log_a, shared=True),
             Control("at log(α)/(Lλ) instead", lambda i, p: self._time(i, p, 1.0 / i.model.degree), shared=True),
         )
+
+    def _at_log_a(self, instance: Instance, problem: Problem) -> Measurement:
+        return self._time(instance, problem, problem.log_A / problem.log_alpha / instance.model.degree)
 
     def _time(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
         tau, error = self.crossed(instance, problem, 0.5)
@@ -86,7 +92,9 @@ class SecondOrder(_Transition):
     id, title, kind = "lyu2024.transition-second-order", "Second-order law of the transition", "limit"
     source = Source("lyu2024", "after Lemma C.5")
     judged = "log α - λt* is fitted in log(alpha); the coefficient of log log A must be 1/L."
-    expansion = Expansion(("1", "log/x", "1/x"), neighbours=(("1", "1/x"), ("1", "log/x", "1/x", "1/x^2")), leading="log")
+    expansion = Expansion(
+        ("1", "log/x", "1/x"), neighbours=(("1", "1/x"), ("1", "log/x", "1/x", "1/x^2")), leading="log"
+    )
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
         """Both losses for L = 2, the exponential one for L = 3 and 4."""
@@ -110,8 +118,8 @@ class SecondOrder(_Transition):
 
 
 class Width(_Transition):
-    """The transition takes O(1) in slow time: the time in which the angle to the kernel limit grows from 10 % to 90 % of the
-    two angles does not grow like any power of log(alpha).
+    """The transition takes O(1) in slow time: the time in which the angle to the kernel limit grows from 10 % to 90 % of
+    the two angles does not grow like any power of log(alpha).
     """
 
     id, title, kind = "lyu2024.transition-width", "Width of the transition is O(1) in λt", "limit"
