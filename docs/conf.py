@@ -41,15 +41,20 @@ def keep_bars(_app, _what, _name, _obj, _options, lines):
             lines[k] = "``".join(part if i % 2 else part.replace("|", r"\|") for i, part in enumerate(parts))
 
 
+def mathml(node):
+    """Return a formula as MathML, with a thin space after log, which docutils leaves out."""
+    return tex2mathml(node.astext()).replace("<mi>log</mi>", '<mrow><mi>log</mi><mspace width="0.17em"/></mrow>')
+
+
 def inline_math(translator, node):
     """Write a formula within a line."""
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(mathml(node))
     raise SkipNode
 
 
 def display_math(translator, node):
     """Write a formula of its own."""
-    formula = tex2mathml(node.astext()).replace("<math ", '<math display="block" ', 1)
+    formula = mathml(node).replace("<math ", '<math display="block" ', 1)
     translator.body.append(f'<div style="margin: 1em 0; overflow-x: auto">{formula}</div>')
     raise SkipNode
 

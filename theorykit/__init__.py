@@ -45,9 +45,42 @@ _HOMES = {
     "verify": "checking",
 }
 
-__all__ = ["__version__", *sorted(_HOMES), *_SUBPACKAGES]
+__all__ = [
+    "Claim",
+    "Control",
+    "Crossing",
+    "Dataset",
+    "Expansion",
+    "FlowError",
+    "InputError",
+    "Instance",
+    "Measurement",
+    "NotSeparableError",
+    "Problem",
+    "SaveAt",
+    "Source",
+    "TheorykitError",
+    "Trajectory",
+    "__version__",
+    "checking",
+    "datasets",
+    "experiments",
+    "flow",
+    "gradient_flow",
+    "kernels",
+    "losses",
+    "models",
+    "predictors",
+    "programs",
+    "report",
+    "testing",
+    "verifications",
+    "verify",
+]
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from theorykit import (
         checking,
         datasets,
@@ -60,12 +93,13 @@ if TYPE_CHECKING:
         programs,
         report,
         testing,
-        verifications,
     )
     from theorykit._numerics.errors import FlowError, InputError, NotSeparableError, TheorykitError
     from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
     from theorykit.datasets import Dataset
     from theorykit.flow import Crossing, Problem, SaveAt, Trajectory, gradient_flow
+
+    verifications: ModuleType  # its folder lies beside the package: type checkers do not find it inside
 
 
 def __getattr__(name: str) -> Any:

@@ -58,7 +58,7 @@ def log_minus_derivative(code: int, q: NDArray[np.float64]) -> NDArray[np.float6
 
     Examples
     --------
-    >>> float(log_minus_derivative(LOGISTIC, np.array(0.0))) == -np.log(2)
-    True
+    >>> round(float(log_minus_derivative(LOGISTIC, np.array(0.0))), 12)
+    -0.69314718056
     """
     return -q if code == EXPONENTIAL else -np.logaddexp(0.0, q)

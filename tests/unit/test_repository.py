@@ -74,10 +74,13 @@ def test_top_level_names_are_what_their_home_defines(every_module):
 
 
 def test_type_checkers_see_the_same_names():
-    """The lazy table and the imports that only type checkers read must list the same names."""
+    """The lazy tables, `__all__` and what only type checkers read must list the same names."""
+    assert set(theorykit.__all__) == {*theorykit._HOMES, *theorykit._SUBPACKAGES, "__version__"}
     tree = ast.parse(Path(theorykit.__file__).read_text(encoding="utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    seen = {alias.name for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imports = [node for node in guarded.body if isinstance(node, ast.ImportFrom) and "theorykit" in (node.module or "")]
+    seen = {alias.name for node in imports for alias in node.names}
+    seen |= {ast.unparse(node.target) for node in guarded.body if isinstance(node, ast.AnnAssign)}
     assert seen == set(theorykit.__all__) - {"__version__"}
 
 

@@ -35,7 +35,7 @@ class InputError(TheorykitError, ValueError):
         super().__init__(f"{argument}: got {got}; wanted {wanted}")
         self.argument, self.got, self.wanted = argument, got, wanted
 
-    def __reduce__(self) -> tuple[Any, ...]:  # three arguments, one message: pickling (worker processes) needs them back
+    def __reduce__(self) -> tuple[Any, ...]:  # pickling (worker processes) needs all three arguments back
         return type(self), (self.argument, self.got, self.wanted)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @functools.cache
 def _controller() -> Any:
-    """Return the controller of the BLAS libraries (finding them takes a while; the compiled code has loaded them all)."""
+    """Return the controller of the BLAS libraries (slow to find; compiled code has loaded them all)."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

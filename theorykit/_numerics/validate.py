@@ -28,7 +28,8 @@ def finite(argument: str, value: Any, *, minimum: float | None = None, above: fl
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(argument, repr(value), wanted)
     number = float(value)
-    if not math.isfinite(number) or (minimum is not None and number < minimum) or (above is not None and number <= above):
+    too_small = (minimum is not None and number < minimum) or (above is not None and number <= above)
+    if too_small or not math.isfinite(number):
         raise InputError(argument, f"{number:g}", wanted)
     return number
 
@@ -97,7 +98,8 @@ def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as problem:
-        raise InputError(argument, f"something numpy cannot read ({problem})", "a rectangular array of numbers") from None
+        got = f"something numpy cannot read ({problem})"
+        raise InputError(argument, got, "a rectangular array of numbers") from None
     if array.dtype.kind not in "iufb":
         raise InputError(argument, f"dtype {array.dtype}", "real numbers")
     return array
@@ -109,6 +111,7 @@ def _finite_array(argument: str, array: NDArray[Any]) -> NDArray[Any]:
     array = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(array).all():
         where = np.unravel_index(int(np.flatnonzero(~np.isfinite(array).ravel())[0]), array.shape)
-        place = tuple(int(i) for i in where)
-        raise InputError(argument, f"{array[where]} at index {place if len(place) > 1 else place[0]}", "finite numbers only")
+        index = tuple(int(i) for i in where)
+        place = index if len(index) > 1 else index[0]
+        raise InputError(argument, f"{array[where]} at index {place}", "finite numbers only")
     return array

@@ -164,8 +164,9 @@ class Control:
 class Claim(ABC):
     """A statement of a paper as a check.
 
-    Subclass it in one file, set the class attributes, and write `instances`, `measure` and `controls`; `theorykit verify`
-    finds the file by itself. The runner owns seeds, the ladder of scales and the loop; a measurement never judges.
+    Subclass it in one file, set the class attributes, and write `instances`, `measure` and `controls`;
+    `theorykit verify` finds the file by itself. The runner owns seeds, the ladder of scales and the loop; a measurement
+    never judges.
 
     Attributes
     ----------
@@ -220,7 +221,8 @@ class Claim(ABC):
         super().__init_subclass__()
         cls.statement = " ".join((cls.__doc__ or "").split())
         cls.variants = tuple(cls.expected)
-        if not getattr(cls, "__abstractmethods__", None) and "controls" in vars(cls):
+        written = (cls.instances, cls.measure, cls.controls)
+        if not any(getattr(method, "__isabstractmethod__", False) for method in written):
             cls.control_names = tuple(control.name for control in cls(Tools("quick")).controls())
 
     @abstractmethod

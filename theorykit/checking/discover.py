@@ -99,11 +99,13 @@ def _imported(name: str, where: str, broken: list[dict[str, str]]) -> ModuleType
 
 
 def _imported_file(file: Path, broken: list[dict[str, str]]) -> ModuleType | None:
-    name = f"theorykit_path_{file.stem.replace('-', '_')}_{abs(hash(file.resolve())):x}"
+    version = (file.resolve(), file.stat().st_mtime_ns)  # an edited file is another module
+    name = f"theorykit_path_{file.stem.replace('-', '_')}_{abs(hash(version)):x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.validate import vector
 
 Floats = NDArray[np.float64]
 
@@ -77,9 +78,13 @@ class Expansion:
         Raises
         ------
         InputError
-            Fewer rungs than the form has unknowns, plus one.
+            Fewer rungs than the form has unknowns, plus one; scales that do not increase from above 0.
         """
-        x_, y_ = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        x_, y_ = vector("x", x), vector("y", y)
+        if y_.size != x_.size:
+            raise InputError("y", f"{y_.size} entries", f"{x_.size}, one for each rung")
+        if x_.size and not (x_[0] > 0.0 and (np.diff(x_) > 0.0).all()):
+            raise InputError("x", f"{x_.tolist()}", "increasing scales log(alpha) > 0")
         noise_ = np.broadcast_to(np.asarray(noise, dtype=np.float64), y_.shape)
         if x_.size < len(self.terms) + 2:
             raise InputError("ladder", f"{x_.size} rungs", f"at least {len(self.terms) + 2} for the form {self.form}")

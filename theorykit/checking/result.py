@@ -81,7 +81,8 @@ class ClaimResult:
     wall_s : float
         Wall time in seconds.
     limit_fit : dict or None
-        The extrapolation for the figure: "log_alpha" and "fitted" (lists), "limit" (number), "form" (text).
+        The extrapolation for the figure: "log_alpha" and "fitted" (lists), "limit" (number), "form" (text), and
+        "is_limit", whether the answer is a level on the axis of what was measured (else a coefficient).
     detail : tuple of dict
         One record of numbers per instance.
     summary : dict
@@ -92,6 +93,8 @@ class ClaimResult:
         Why the claim is not applicable.
     traces : tuple of dict
         Small trajectories for figures: {"label", "s": [...], "curves": {name: [...]}}.
+    judged : str
+        How the verdict comes about, in a sentence.
     """
 
     claim: str
@@ -120,6 +123,7 @@ class ClaimResult:
     failure: dict[str, str] | None = None
     reason: str | None = None
     traces: tuple[dict[str, Any], ...] = ()
+    judged: str = ""
 
     @property
     def is_wrong(self) -> bool:

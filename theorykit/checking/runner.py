@@ -1,8 +1,7 @@
-"""`verify`: draw instances, climb the ladder, judge; one task per instance, so that all claims on it share its flows."""
+"""`verify`: draw instances, climb the ladder, judge; one task per instance, so that all its claims share flows."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import os
@@ -16,9 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from theorykit._numerics.errors import unknown_name
+from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import integer
+from theorykit._numerics.validate import finite, integer
 from theorykit._version import __version__
 from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Tools
 from theorykit.checking.discover import discover
@@ -143,21 +142,25 @@ def verify(
     seed, jobs = integer("seed", seed, minimum=0), integer("jobs", jobs, minimum=1)
     if instances is not None:
         instances = integer("instances", instances, minimum=1)
+    rtol = finite("rtol", rtol, above=0.0)
     folders = tuple(str(Path(path).resolve()) for path in paths)
     began = time.perf_counter()
     found = discover(list(patterns), [Path(folder) for folder in folders])
-    tasks = _tasks(found.claims, folders, profile, seed, instances, rtol)
+    tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol)
     if progress is not None:
         progress.start(sum(len(task.work) for task in tasks))
-    outcomes: list[Outcome] = []
+    finished: dict[_Task, list[Outcome]] = {}
     interrupted = False
     try:
         for task, done in _run_all(tasks, jobs):
-            outcomes += done
+            finished[task] = done
             if progress is not None:
-                progress.advance(len(task.work), f"{task.families[0]} instance {task.index + 1}")
+                progress.advance(
+                    len(task.work), "{0} {1} L={2}".format(*task.families[0]) + f", instance {task.index + 1}"
+                )
     except KeyboardInterrupt:
         interrupted = True
+    outcomes = undrawn + [one for task in tasks for one in finished.get(task, ())]  # not as workers happened to end
     results = [result for claim in found.claims for result in _assemble(claim, outcomes, seed)]
     return VerificationResult(
         __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
@@ -172,25 +175,46 @@ def _rng(seed: int, index: int) -> np.random.Generator:
 
 def _tasks(
     claims: Sequence[type[Claim]], paths: tuple[str, ...], profile: str, seed: int, count: int | None, rtol: float
-) -> list[_Task]:
-    """Group (claim, instance) pairs by the problem they share."""
+) -> tuple[list[_Task], list[Outcome]]:
+    """Group (claim, instance) pairs by the problem they share; claims that draw none are failures already."""
     groups: dict[tuple[Any, ...], list[tuple[str, int, tuple[Any, ...]]]] = {}
     large: dict[tuple[Any, ...], bool] = {}
+    undrawn: list[Outcome] = []
     tools = Tools(profile, rtol)
     for claim in claims:
         for index in range(count if count is not None and claim.expansion is not None else claim.draws[profile]):
-            for position, instance in enumerate(claim(tools).instances(_rng(seed, index))):
+            try:
+                drawn = list(claim(tools).instances(_rng(seed, index)))
+                if not drawn:
+                    raise InputError("instances", "none", "at least one")
+            except Exception as error:
+                undrawn.append(_undrawn(claim, index, error))
+                continue
+            for position, instance in enumerate(drawn):
                 key = (index, *instance.key)
                 groups.setdefault(key, []).append((claim.id, position, instance.family))
                 test = instance.data.test.n * instance.data.d if instance.data.test is not None else 0
                 large[key] = instance.data.X.size + test > _LARGE
-    return [
+    tasks = [
         _Task(
             key[0], tuple((claim, position) for claim, position, _ in work), paths, profile, seed, rtol, large[key],
             tuple(family for _, _, family in work),
         )
         for key, work in groups.items()
     ]  # fmt: skip
+    return tasks, undrawn
+
+
+def _undrawn(claim: type[Claim], index: int, error: Exception) -> Outcome:
+    """Return the outcome of a claim whose instances could not be drawn."""
+    return Outcome(
+        claim.id, (None,) * 5, index, dict.fromkeys(claim.variants, Judged("inconclusive")),
+        dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(error), 0.0,
+    )  # fmt: skip
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 def _run_all(tasks: list[_Task], jobs: int) -> Iterator[tuple[_Task, list[Outcome]]]:
@@ -210,7 +234,6 @@ def _labelled(task: _Task) -> tuple[_Task, list[Outcome]]:
     return task, _run(task)
 
 
-@functools.cache
 def _claims_by_id(paths: tuple[str, ...]) -> dict[str, type[Claim]]:
     return {claim.id: claim for claim in discover([], [Path(path) for path in paths]).claims}
 
@@ -256,7 +279,7 @@ def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
             if task.index == 0:
                 traces = tuple(dict(trace) for trace in claim.traces(instance, last))
     except Exception as error:
-        failure = {"type": type(error).__name__, "message": str(error)}
+        failure = _failure(error)
     wall = time.perf_counter() - began
     return Outcome(
         claim.id, instance.family, task.index, variants, controls, summary, traces, assumptions, reason, failure, wall
@@ -322,7 +345,11 @@ def _extrapolate(
     return Judged(
         judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
         fit.carried - certificate, certificate, fit.spread, shown,
-        {"log_alpha": x.tolist(), "fitted": fit.fitted.tolist(), "limit": fit.value, "form": fit.form}, dict(last.extra),
+        {
+            "log_alpha": x.tolist(), "fitted": fit.fitted.tolist(), "limit": fit.value, "form": fit.form,
+            "is_limit": claim.is_limit(),
+        },
+        dict(last.extra),
     )  # fmt: skip
 
 
@@ -349,18 +376,21 @@ def _result(
     if failure is not None and verdict != "refuted":
         verdict = "inconclusive"
     controls = tuple(_control_result(name, members) for name in claim.control_names)
+    reason = next((member.reason for member in members if member.reason), None)
     value, predicted, error = _joined(judged)
     first = next((item for item in judged if item.rungs), judged[0])
     return ClaimResult(
-        claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}", model, loss,
-        degree, verdict, claim.expected[variant], predicted, value, error, _worst_control(controls, verdict), controls,
-        first.rungs, len(members), seed, sum(member.wall_s for member in members),
+        claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
+        model, loss, degree, verdict, claim.expected[variant], predicted, value, error,
+        _worst_control(controls, verdict), controls, first.rungs, len(members), seed,
+        sum(member.wall_s for member in members),
         limit_fit=first.fitted,
         detail=tuple(_detail(member, variant) for member in members),
         summary={"p": p, "c": c} | _distributions(members),
         failure=failure,
-        reason=next((member.reason for member in members if member.reason), None) if verdict == "not-applicable" else None,
+        reason=reason if verdict == "not-applicable" else None,
         traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
+        judged=claim.judged,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ LOG_SIGMA0, LOG_LAMBDA, KAPPA, TAU_ANCHOR, DECAY, LOG_N, Z_MAX, SWITCH, LOG_CAP,
 LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
 KERNEL, RICH = 0, 1
 
+_LARGEST_LOG = 700.0  # log tau passes it without weight decay only, where tau itself is multiplied by 0
 _BLOCK = 1024  # columns of int8 data at a time: three rows of accumulators stay in the first-level cache
 _REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
 
@@ -119,7 +120,7 @@ def outputs(w, pack):
 @compiled(types.UniTuple(float64, 3)(float64, PACK))
 def _times(clock, pack):  # tau, its logarithm where it multiplies the right-hand side (else 0), log sigma
     hyper = pack[7]
-    tau = math.exp(clock) if pack[8][LOG_CLOCK] == 1 else clock
+    tau = math.exp(min(clock, _LARGEST_LOG)) if pack[8][LOG_CLOCK] == 1 else clock
     log_rate = clock if pack[8][LOG_CLOCK] == 1 else 0.0
     return tau, log_rate, hyper[LOG_SIGMA0] - hyper[DECAY] * tau
 
@@ -132,20 +133,52 @@ def _lag(clock, pack):
     return pack[7][DECAY] * (_times(clock, pack)[0] - pack[7][TAU_ANCHOR])
 
 
+_C3, _C5, _C7, _C9, _C11, _C13 = (1.0 / math.factorial(m) for m in (3, 5, 7, 9, 11, 13))
+_C2, _C4, _C6, _C8, _C10, _C12 = (1.0 / math.factorial(m) for m in (2, 4, 6, 8, 10, 12))
+_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # their sum is ln 2, the first has few bits
+
+
+@compiled(void(VECTOR, float64, VECTOR), error_model="numpy", fastmath={"contract"})
+def _scaled_sinh(x, scale, out):
+    """Write scale * sinh(x) for |x| < 709, to a few units of round-off, without a call to libm for each entry.
+
+    libm's sinh would cost more than both passes over a wide data matrix. Small x: Taylor to x^13. Large x: e^|x| by range
+    reduction to |r| < ln(2)/2, Taylor to r^13, and the power of two through its bits. The NumPy error model spares the
+    test for a division by zero, which would keep the compiler from using wide instructions.
+    """
+    bits, reduced = np.empty(_BLOCK, dtype=np.int64), np.empty(_BLOCK)
+    powers = bits.view(np.float64)
+    for start in range(0, x.shape[0], _BLOCK):
+        stop = min(x.shape[0], start + _BLOCK)
+        part, target = x[start:stop], out[start:stop]
+        for j in range(stop - start):
+            a = abs(part[j])
+            k = np.floor(a * 1.4426950408889634 + 0.5)
+            reduced[j] = (a - k * _LN2_HIGH) - k * _LN2_LOW
+            bits[j] = (np.int64(k) + 1023) << 52
+        for j in range(stop - start):
+            r = reduced[j]
+            p = _C8 + r * (_C9 + r * (_C10 + r * (_C11 + r * (_C12 + r * _C13))))
+            p = 1.0 + r * (1.0 + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * (_C7 + r * p)))))))
+            e = p * powers[j]
+            a = abs(part[j])
+            x2 = a * a
+            small = a * (1.0 + x2 * (_C3 + x2 * (_C5 + x2 * (_C7 + x2 * (_C9 + x2 * (_C11 + x2 * _C13))))))
+            value = small if a < 0.3 else 0.5 * (e - 1.0 / e)
+            target[j] = scale * (value if part[j] >= 0.0 else -value)
+
+
 @compiled(void(float64, VECTOR, PACK, VECTOR), fastmath=_REASSOCIATE)
 def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quotient, never as a difference
     degree = pack[8][DEGREE]
     if degree == 2:
-        for j in range(b.shape[0]):
-            x = 4.0 * epsilon * b[j]
-            if abs(x) < 0.3:
-                x2 = x * x  # Taylor to x^13: relative error below 1e-18, and the compiler can use wide registers
-                s = 1.0 + x2 / 6.0 * (
-                    1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0))))
-                )
-                w[j] = 8.0 * b[j] * s
-            else:
-                w[j] = 2.0 * math.sinh(x) / epsilon
+        largest = 4.0 * epsilon * np.max(np.abs(b))
+        if largest < 1e-8:  # where epsilon may have underflown, too
+            w[:] = 8.0 * b
+        elif not largest < 700.0:
+            w[:] = math.nan  # far past the frame's end: the step is too long, and the integrator will halve it
+        else:
+            _scaled_sinh(4.0 * epsilon * b, 2.0 / epsilon, w)
     else:
         scale = degree * (degree - 2.0)
         power = degree / (degree - 2.0)
@@ -175,21 +208,16 @@ def log_coordinates(b, lag, anchor, pack):
 def _rich_weights(log_sigma, lag, b, pack, w):
     anchors, degree = pack[6], pack[8][DEGREE]
     if pack[8][BALANCED] == 1 and degree == 2:  # u v = sigma^2 for every coordinate
-        scale = 2.0 * math.exp(2.0 * log_sigma)  # may underflow, where a large x makes up for it
+        x = anchors[0] - anchors[1] + 4.0 * b
+        near = np.empty_like(x)  # not w, which may be b itself
+        _scaled_sinh(np.minimum(np.maximum(x, -40.0), 40.0), 2.0 * math.exp(2.0 * log_sigma), near)
         for j in range(b.shape[0]):
-            x = anchors[0, j] - anchors[1, j] + 4.0 * b[j]
-            if abs(x) < 0.3:
-                x2 = x * x
-                s = 1.0 + x2 / 6.0 * (
-                    1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0 * (1.0 + x2 / 110.0 * (1.0 + x2 / 156.0))))
-                )
-                w[j] = scale * x * s
-            elif abs(x) < 30.0:
-                w[j] = scale * math.sinh(x)
-            elif x > 0.0:  # from the anchor of u (of v), which is of the size of w: no cancellation of huge exponents
+            if x[j] > 30.0:  # far out the scale may underflow, and x and log(sigma) would cancel: from the anchor
                 w[j] = math.exp(2.0 * (anchors[0, j] - lag + 2.0 * b[j]))
-            else:
+            elif x[j] < -30.0:
                 w[j] = -math.exp(2.0 * (anchors[1, j] - lag - 2.0 * b[j]))
+            else:
+                w[j] = near[j]
     else:
         for j in range(b.shape[0]):
             log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
@@ -320,7 +348,7 @@ def _extra_damping(log_s, log_c, pack):
 @compiled(float64(float64, PACK))
 def _decay(clock, pack):
     """Return L dtau/dclock (0 without weight decay): the rate at which outputs decay."""
-    return pack[8][DEGREE] * pack[7][DECAY] * math.exp(_times(clock, pack)[1])
+    return pack[8][DEGREE] * pack[7][DECAY] * math.exp(min(_times(clock, pack)[1], _LARGEST_LOG))
 
 
 @compiled(float64(float64, PACK))

@@ -208,8 +208,8 @@ def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, 
     decaying = problem.log_weight_decay > -math.inf
     log_t = log_taus - problem.log_weight_decay if decaying else log_taus.copy()
     tau = np.exp(log_taus) if decaying else nan
-    s = tau / problem.log_alpha if problem.log_alpha > 0.0 else nan
     with np.errstate(over="ignore"):
+        s = tau / problem.log_alpha if problem.log_alpha > 0.0 else nan
         return tau, s, np.exp(log_t), log_t
 
 

@@ -172,6 +172,7 @@ def statistic_names(reduction: Reduction, directions: Iterable[str]) -> list[str
     return names
 
 
+@np.errstate(under="ignore")
 def statistics(path: Path, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
     """Return each statistic at each time, shape (k,), reading the weights in bounded memory."""
     names = statistic_names(path.reduction, path.directions) if names is None else list(names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import finite
-from theorykit.flow.evaluate import Floats, Path, statistics
+from theorykit.flow.evaluate import Floats, Path, _exp, statistics
 
 _INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
 _ZOOM = 24  # points a round of zooming in
@@ -140,10 +140,10 @@ def find(
     for event in events:
         others = locate(companion, event, saved, {})
         for position, (log_tau, bracket, direction) in enumerate(locate(path, event, saved, stats)):
-            tau = math.exp(log_tau)
+            tau = float(_exp(np.array(log_tau)))
             same = position < len(others) and others[position][2] == direction
-            shift = abs(math.exp(others[position][0]) - tau) if same else math.inf
+            shift = abs(math.expm1(others[position][0] - log_tau)) if same else math.inf
             s = tau / problem.log_alpha if has_s else math.nan
-            error = tau * bracket + shift
+            error = tau * (bracket + shift)
             found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
     return tuple(sorted(found, key=lambda event: event.tau))

@@ -130,7 +130,7 @@ def _terms(path: Path, log_taus: Floats, half: Floats) -> tuple[Floats, Floats, 
     q = path.outputs(log_taus)
     with np.errstate(divide="ignore"):
         logs = log_rates + np.log(np.abs(q))
-    top = logs.max(axis=1)
+    top = np.maximum(logs.max(axis=1), -1e300)  # finite where all residuals have underflowed
     total = np.sum(signs * np.sign(q) * np.exp(logs - top[:, None]), axis=1)
     with np.errstate(divide="ignore"):
         log_source = math.log(2.0 * degree) + top + np.log(np.abs(total)) + 2.0 * half

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from theorykit._numerics.errors import InputError
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow import _radau as radau
 from theorykit.flow.problem import Problem
@@ -291,6 +292,7 @@ class _Run:
         self.damped = 0.0
         self.frame = Frame.KERNEL if reduction.balanced else Frame.RICH
         self.log_tau, y = self._start()
+        self.first = self.log_tau
         self.log_clock = True
         self.tau_anchor = 0.0
         self.anchors = _start_anchors(reduction)
@@ -299,7 +301,7 @@ class _Run:
         self.width = 0.0
 
     def _start(self) -> tuple[float, Floats]:
-        """Return a log tau at which the outputs have moved by 0.3 sqrt(rtol) at most, and c there to first order in tau.
+        """Return a log tau at which the outputs have moved by at most 0.3 sqrt(rtol), and c there to first order.
 
         What the first order leaves out is the square of that, and below the tolerance.
         """
@@ -311,12 +313,17 @@ class _Run:
             largest = 2.0 * degree**2 * float(reduction.squared_norms.max())
             q = np.zeros(data.n)
         else:
-            theta = problem.direction * math.exp(problem.log_alpha)
-            q = data.X @ problem.model.weights(theta) * (1.0 if self._squared else data.y)
-            power = 2 * degree - 2
-            u, v = np.split(np.abs(theta), 2)
-            largest = degree**2 * float(reduction.squared_norms.max()) * float(max(u.max(), v.max()) ** power * 2.0)
-        rates = _initial_rates(loss_code(problem.loss), q, reduction.targets) / data.n
+            theta = problem.direction * math.exp(min(problem.log_alpha, 700.0))
+            with np.errstate(over="ignore", invalid="ignore"):
+                q = data.X @ problem.model.weights(theta) * (1.0 if self._squared else data.y)
+                largest = (
+                    2.0 * degree**2 * float(reduction.squared_norms.max() * np.abs(theta).max() ** (2 * degree - 2))
+                )
+        with np.errstate(over="ignore"):
+            rates = _initial_rates(loss_code(problem.loss), q, reduction.targets) / data.n
+        if not np.isfinite([*q, *rates, largest]).all():
+            got = f"an unbalanced start at log_alpha = {problem.log_alpha:g}"
+            raise InputError("init", got, "a smaller alpha, or init='theory', whose outputs are zero at any scale")
         speed = log_rate + math.log(max(largest * float(np.abs(rates).sum()), 1e-300))
         log_tau = min(math.log(0.3 * math.sqrt(self.rtol)) - speed, math.log(1e-7), self.log_tau_end - 1.0)
         c = rates @ reduction.lift if reduction.span else rates
@@ -438,8 +445,8 @@ class _Run:
     def _report(self, clock: float) -> None:
         if self.progress is not None:
             log_tau = clock if self.log_clock else math.log(clock)
-            done = math.exp(min(0.0, log_tau - self.log_tau_end)) if self.decaying else log_tau / self.log_tau_end
-            self.progress(done)
+            left = self.log_tau_end - log_tau
+            self.progress(math.exp(min(0.0, -left)) if self.decaying else 1.0 - left / (self.log_tau_end - self.first))
 
     def _next_change(self) -> float:
         """Return the log tau of the change of clock (or the end)."""
@@ -471,7 +478,7 @@ class _Run:
         c = (self.y[:r] / self.kappa)[None, :]
         log_u, log_v = compiled.state_coordinates(clock, c, pack)
         signs = self.anchors[2:]
-        tau = math.exp(self.log_tau)
+        tau = math.exp(self.log_tau) if self.decaying else 0.0
         if self.frame == Frame.KERNEL:
             log_u, log_v = log_u + self._log_sigma(), log_v + self._log_sigma()
         before = self._log_gain() if self._squared else 0.0

@@ -16,7 +16,7 @@ import numpy as np
 
 from theorykit._numerics.errors import FlowError, InputError
 from theorykit._numerics.serial import plain, replacing
-from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
+from theorykit.flow.evaluate import Floats, Path, _exp, statistic_names, statistics
 from theorykit.flow.events import Crossing, Event, check_events, find
 from theorykit.flow.identities import drifts
 from theorykit.flow.reduction import Status
@@ -120,9 +120,8 @@ class Trajectory:
         if s is not None:
             tau = self._path.reduction.problem.tau_at(s)
         assert tau is not None
-        end = math.exp(self._path.end)
-        if not 0.0 < tau <= end * (1.0 + 1e-12):
-            raise InputError("tau", f"{tau:g}", f"a time in (0, {end:g}], where the flow was followed")
+        if not (tau > 0.0 and math.log(tau) <= self._path.end + 1e-12):
+            raise InputError("tau", f"{tau:g}", f"a time in (0, e^{self._path.end:g}], where the flow was followed")
         return Snapshot(self._path, self._companion, min(math.log(tau), self._path.end))
 
     def crossings(self, event: Crossing, *, directions: Mapping[str, Floats] | None = None) -> tuple[Event, ...]:
@@ -281,7 +280,7 @@ def _frames(path: Path) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for segment in path.integration.segments:
         clock = "log tau" if segment.log_clock else "tau"
-        until = segment.end if not segment.log_clock else math.exp(segment.end)
+        until = segment.end if not segment.log_clock else float(_exp(np.array(segment.end)))
         entry = {"frame": segment.frame.name.lower(), "clock": clock, "slaved": segment.slaved}
         if out and all(out[-1][key] == value for key, value in entry.items()):
             out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + segment.times.size}

@@ -176,9 +176,16 @@ def _draw_result(axes: Axes, result: ClaimResult) -> None:
         axes.text(0.5, 0.5, "no numbers to draw", ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
+    if not (result.limit_fit or {}).get("is_limit", True):
+        _legend(axes)
+        return
+    low, high = axes.get_ylim()
     if _known(result.predicted):
+        low, high = min(low, result.predicted), max(high, result.predicted)
         axes.axhline(result.predicted, color=COLOURS["theory"], ls="--", label=f"theory: {number(result.predicted)}")
     _draw_control(axes, result)
+    margin = 0.08 * (high - low)
+    axes.set_ylim(low - margin, high + margin)  # the control may lie far off, and must not flatten the ladder
     _legend(axes)
 
 
@@ -201,7 +208,9 @@ def _draw_limit(axes: Axes, result: ClaimResult, fit: dict[str, Any]) -> None:
     """The fitted curve, and the band in which the extrapolated limit lies."""
     at, fitted = _array(fit.get("log_alpha", ())), _array(fit.get("fitted", ()))
     kept = _thinned(at.size)
-    axes.plot(at[kept], fitted[kept], color=COLOURS["fit"], lw=1.2, label=_literal(f"fit: {fit.get('form', '')}"))
+    axes.plot(at[kept], fitted[kept], color=COLOURS["fit"], lw=1.2, label="fit")
+    if not fit.get("is_limit", True):
+        return  # the answer is a coefficient of the fit, not a level on this axis
     total = result.error.get("total")
     if _known(result.measured) and _known(total):
         low, high = result.measured - total, result.measured + total
@@ -229,7 +238,7 @@ def _marks(name: str) -> dict[str, Any]:
 def _legend(axes: Axes) -> None:
     """Below the panel, where it hides no data."""
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def _literal(text: str) -> str:

@@ -180,7 +180,11 @@ def _claim(group: list[tuple[int, ClaimResult]]) -> str:
     statements = dict.fromkeys((item.variant, item.statement) for _, item in group)
     same = len({statement for _, statement in statements}) == 1
     shown = [("Statement", first.statement)] if same else [(f"Statement, {v}", s) for v, s in statements]
-    terms = [*shown, ("Source", first.source), ("How it is judged", _JUDGED.get(first.kind, first.kind))]
+    terms = [
+        *shown,
+        ("Source", first.source),
+        ("How it is judged", first.judged or _JUDGED.get(first.kind, first.kind)),
+    ]
     return f"""<section class="claim" aria-labelledby="claim-{escape(first.claim)}">
 <h3 id="claim-{escape(first.claim)}">{escape(first.claim)}: {escape(first.title)}</h3>
 {_definitions(terms)}
@@ -214,9 +218,9 @@ def _result(index: int, item: ClaimResult) -> str:
 def _figures(item: ClaimResult) -> Iterator[str]:
     name = f"{item.claim}, {setting(item)}"
     if item.ladder:
-        yield _figure(
-            inline_svg(ladder_figure(item), escape(f"Ladder of {name}")), "Measured against the initial scale"
-        )
+        form = (item.limit_fit or {}).get("form")
+        caption = "Measured against the initial scale" + (f"; fitted: {form}" if form else "")
+        yield _figure(inline_svg(ladder_figure(item), escape(f"Ladder of {name}")), caption)
     for trace in item.traces[:_MOST_TRACES]:
         yield _figure(inline_svg(trace_figure(trace), f"{trace['label']}; {name}"), "Along one training run")
     if len(item.traces) > _MOST_TRACES:

@@ -43,8 +43,8 @@ class ReachesKKT(_Late):
     id, title, kind = "lyu2024.cor-3.7", "A KKT direction of R1 is reached", "existence"
     source = Source("lyu2024", "Corollary 3.7 (and Theorem 3.5)")
     judged = (
-        "The larger of the normalised stationarity and complementarity residuals at T⁺ is extrapolated in log(alpha) and "
-        "must tend to 0, with an error below 0.1 (1 is the residual of a direction that fits no multipliers)."
+        "The larger of the normalised stationarity and complementarity residuals at T⁺ is extrapolated in log(alpha) "
+        "and must tend to 0, with an error below 0.1 (1 is the residual of a direction that fits no multipliers)."
     )
     resolution = 0.1
 
@@ -103,8 +103,8 @@ class ReachesKKT(_Late):
 
 
 class GlobalMargin(_Late):
-    """Left open after Corollary 3.7: for L = 2, is the direction reached at T^+_c the global max l1-margin direction? If
-    so, the ratio of its l1-margin min_i y_i <w, x_i>/|w|_1 to the optimal one tends to 1.
+    """Left open after Corollary 3.7: for L = 2, is the direction reached at T^+_c the global max l1-margin direction?
+    If so, the ratio of its l1-margin min_i y_i <w, x_i>/|w|_1 to the optimal one tends to 1.
     """
 
     id, title, kind = "lyu2024.cor-3.7-global", "The KKT direction is the global ℓ1 one", "limit"
@@ -120,7 +120,7 @@ class GlobalMargin(_Late):
         return self._ratio(instance, problem, window(problem.log_alpha, instance.c)[1], 1.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return the ratio that the max l2-margin direction has, as a prediction, and the ratio before the transition."""
+        """Return the ratio of the max l2-margin direction, as a prediction, and the ratio before the transition."""
         return (
             Control("stays at the max ℓ2-margin direction", self._ratio_of_early, shared=True),
             Control(

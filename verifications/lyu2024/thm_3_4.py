@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,10 +28,10 @@ class KernelRegime(Claim):
     source = Source("lyu2024", "Theorem 3.4")
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
     judged = (
-        "Over random test points, the projection of f on its prediction is extrapolated in log(alpha) and must tend to 1, "
-        "and the part of f off the prediction (relative to it) must tend to 0, each with an error below 0.05."
+        "Over random test points, the projection of f on its prediction is extrapolated in log(alpha) and must tend "
+        "to 1, and the part of f off the prediction (relative to it) must tend to 0, each with an error below 0.05."
     )
-    expected = {"as-printed": "refuted", "corrected": "supported"}
+    expected: ClassVar[Mapping[str, str]] = {"as-printed": "refuted", "corrected": "supported"}
     expansion = Expansion()
     resolution = 0.05
 

@@ -1,0 +1,171 @@
+"""Every count that the tests only sample, as tables in out/evidence: `make evidence`.
+
+1. flows against SciPy on the raw ODE, 50 random problems;
+2. max-margin programs against other solvers, 50 random problems;
+3. the whole suite in profile full: 20 instances a family, ladders to log(alpha) = 2560;
+4. figures 1a and 1b at full size;
+5. bad input: what each command line prints, and its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "oracle"))
+
+_COUNT = 50
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "evidence")
+    parser.add_argument("--only", choices=sorted(PARTS), nargs="*", help="parts to run (default: all)")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name in arguments.only or PARTS:
+        began = time.perf_counter()
+        good, text = PARTS[name](arguments.out)
+        (arguments.out / f"{name}.txt").write_text(text)
+        word = "as it must be" if good else "NOT AS IT MUST BE"
+        print(f"== {name}: {word} ({time.perf_counter() - began:.0f} s)\n{text}\n", flush=True)
+        failed += [] if good else [name]
+    return 1 if failed else 0
+
+
+def flows(out: Path) -> tuple[bool, str]:
+    """Compare flows with SciPy on the raw 2d-dimensional ODE; the largest error must be below 1e-7."""
+    import flow_agreement
+
+    rows = flow_agreement.run(_COUNT, 0)
+    return max(row["error"] for row in rows) <= 1e-7, _table(rows)
+
+
+def programs(out: Path) -> tuple[bool, str]:
+    """Compare max-margin solutions with other solvers; the certified gap must be below 1e-9."""
+    import max_margin_agreement
+
+    rows = max_margin_agreement.run(_COUNT, 0)
+    return all(row["gap"] <= 1e-9 and row["difference"] <= 1e-6 for row in rows), _table(rows)
+
+
+def verdicts(out: Path) -> tuple[bool, str]:
+    """Run the suite in profile full."""
+    import theorykit as tk
+
+    result = tk.verify(profile="full", seed=0, jobs=2)
+    result.to_json(out / "full.json")
+    result.to_html(out / "full.html")
+    lines = [result.table(110)]
+    for item in result.results:
+        ratio = item.summary.get("ℓ1-margin ratio at the largest α")
+        if ratio:
+            lines.append(f"{item.claim} ({item.loss}): ℓ1-margin ratio at the largest α over instances: {ratio}")
+    return result.exit_code == 0, "\n".join(lines)
+
+
+def figures(out: Path) -> tuple[bool, str]:
+    """Simulate figures 1a and 1b at full size and judge them in profile paper."""
+    import theorykit as tk
+
+    lines = []
+    for name in ("fig-1a", "fig-1b"):
+        result = tk.experiments.run_experiment(tk.experiments.load_experiment(name), out=out / name)
+        summary = result.summary
+        lines.append(f"{name}: flow {summary['wall_s']:.2f} s, everything {summary['wall_total_s']:.0f} s")
+        lines.append(f"  moments {json.dumps(summary['moments'])}")
+        lines.append(f"  events  {json.dumps(summary['events'])}")
+    judged = tk.verify("lyu2024.fig-1*", profile="paper", seed=0)
+    return judged.exit_code == 0, "\n".join([*lines, judged.table(110)])
+
+
+def bad_input(out: Path) -> tuple[bool, str]:
+    """Run every bad command line; each must give exit code 2 and one line on stderr."""
+    folder = out / "bad"
+    folder.mkdir(exist_ok=True)
+    (folder / "truncated.npz").write_bytes(b"PK\x03\x04 not an archive")
+    files = {
+        "nan.csv": "a,y\nnan,1\n2,-1\n",
+        "labels.csv": "a,y\n1,3\n2,-1\n",
+        "empty.csv": "a,y\n",
+        "twice.csv": "a,y\n1,1\n1,-1\n",
+        "syntax.toml": "[data\n",
+        "key.toml": '[data]\nkind = "sparse_sign"\nn = 8\nd = 20\ndd = 3\n',
+        **{
+            f"{name}.toml": f'[data]\nkind = "csv"\npath = "{name}.csv"\n[problem]\nalpha = 10.0\nweight_decay = 0.01\n'
+            for name in ("nan", "labels", "empty", "twice")
+        },
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "npz.toml").write_text(
+        '[data]\nkind = "npz"\npath = "truncated.npz"\n[problem]\nalpha = 10.0\nweight_decay = 0.01\n'
+    )
+    small = ["--set", "data.n=8", "--set", "data.d=40", "--set", "data.n_test=10"]
+    commands = [
+        ["simulate", "fig-1c"],
+        ["simulate", str(folder / "missing.toml")],
+        *(["simulate", str(file)] for file in sorted(folder.glob("*.toml"))),
+        ["simulate", "fig-1a", *small, "--set", "problem.weight_decay=-0.1"],
+        ["simulate", "fig-1a", *small, "--set", "problem.weight_decay=0.0"],
+        ["simulate", "fig-1a", *small, "--set", "problem.alpha=0.0"],
+        ["simulate", "fig-1a", *small, "--set", "model.degree=1"],
+        ["simulate", "fig-1a", *small, "--set", "model.degree=2.5"],
+        ["simulate", "fig-1a", *small, "--set", "problem.loss='logistik'"],
+        ["simulate", "fig-1a", *small, "--out", "/proc/theorykit"],
+        ["simulate", "fig-1a", "--sett", "x=1"],
+        ["verify", "lyu2024.thm-3.5x"],
+        ["verify", "--profile", "fast"],
+        ["verify", "--path", str(folder / "nowhere")],
+        ["verify", "--json", "/proc/no/file.json"],
+        ["info", "lyu2024.thm-34"],
+        ["veryfy"],
+    ]
+    rows = [_bad(command) for command in commands]
+    return all(row["code"] == 2 and row["lines"] == 1 for row in rows), "\n".join(
+        f"[{row['code']}] theorykit {row['command']}\n      {row['message']}" for row in rows
+    )
+
+
+def _bad(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-m", "theorykit", *command], capture_output=True, text=True, check=False)
+    message = done.stderr.strip().replace(str(ROOT), ".")
+    return {
+        "command": " ".join(command).replace(str(ROOT), "."),
+        "code": done.returncode,
+        "lines": len(message.splitlines()),
+        "message": message,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as aligned text."""
+
+    def cell(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    names = list(rows[0])
+    cells = [[cell(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in [names, *cells]]
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
+    "flows": flows,
+    "programs": programs,
+    "verdicts": verdicts,
+    "figures": figures,
+    "bad_input": bad_input,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""What every discovered claim must do: be described, refute its control, stand at a tighter tolerance, fail if broken.
+
+One instance of each family on the quick ladder. Flows and programs are shared by all tests at one tolerance.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import theorykit as tk
+from theorykit import Claim, Measurement, Problem, Trajectory
+from theorykit.checking import ClaimResult, Instance, Tools, VerificationResult, discover, runner
+
+CLAIMS = discover().claims
+LIMITS = [claim for claim in CLAIMS if claim.expansion is not None]
+Verify = Callable[..., VerificationResult]
+
+by_id = functools.partial(pytest.mark.parametrize, "claim", ids=lambda claim: claim.id)
+
+
+@pytest.fixture(scope="module")
+def verify() -> Iterator[Verify]:
+    """Run one claim on one instance; what it computes stays for the next one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "Tools", functools.cache(lambda profile, rtol=1e-8: Tools(profile, rtol)))
+
+        def one(claim: type[Claim], rtol: float = 1e-8, seed: int = 0) -> VerificationResult:
+            return tk.verify(claim.id, instances=1, rtol=rtol, seed=seed)
+
+        yield one
+
+
+@by_id(CLAIMS)
+def test_is_described(claim: type[Claim]) -> None:
+    assert re.fullmatch(r"[a-z0-9]+\.[a-z0-9.-]+", claim.id)
+    assert claim.kind in ("limit", "existence", "inequality", "identity", "probability", "figure")
+    for text in (claim.title, claim.statement, claim.judged, claim.source.where):
+        assert text.strip()
+    assert claim.source.key == claim.id.split(".")[0]
+    assert f"{{{claim.source.key}," in claim.source.bibtex()
+    assert claim.assumptions or claim.kind == "figure"
+    assert all(assumption.strip() for assumption in claim.assumptions)
+    assert claim.control_names
+    assert len(set(claim.control_names)) == len(claim.control_names)
+    assert set(claim.expected) <= {"as-printed", "corrected"}
+    assert set(claim.expected.values()) <= {"supported", "refuted", "inconclusive", "not-applicable"}
+    if claim.expansion is not None:
+        for ladder in claim.ladders.values():
+            assert len(ladder) >= len(claim.expansion.terms) + 2
+
+
+@pytest.mark.slow
+@by_id(CLAIMS)
+def test_verdict_is_expected_and_every_control_refuted(verify: Verify, claim: type[Claim]) -> None:
+    result = verify(claim)
+    assert result.exit_code == 0, result.table()
+    for row in result.results:
+        assert row.verdict == row.expected
+        assert {control.verdict for control in row.controls} == {"refuted"}, row.controls
+        assert {control.name for control in row.controls} == set(claim.control_names)
+
+
+def comparable(row: ClaimResult) -> tuple[object, ...]:
+    return row.variant, row.loss, row.degree, row.summary["p"], row.summary["c"], row.verdict, row.control.verdict
+
+
+@pytest.mark.slow
+@by_id(CLAIMS)
+def test_same_verdict_at_a_tighter_tolerance(verify: Verify, claim: type[Claim]) -> None:
+    loose, tight = verify(claim), verify(claim, rtol=1e-9)
+    assert [comparable(row) for row in loose.results] == [comparable(row) for row in tight.results]
+    for one, other in zip(loose.results, tight.results, strict=True):
+        assert abs(one.measured - other.measured) <= one.error["total"] + other.error["total"]
+
+
+@pytest.mark.slow
+@by_id(LIMITS)
+def test_same_verdict_on_another_instance(verify: Verify, claim: type[Claim]) -> None:
+    first, second = verify(claim), verify(claim, seed=1)
+    assert [comparable(row) for row in first.results] == [comparable(row) for row in second.results]
+    assert [row.measured for row in first.results] != [row.measured for row in second.results]
+
+
+def resolution(claim: type[Claim], instance: Instance) -> float:
+    """Return the distance from the prediction that the claim says it can tell."""
+    made = claim(runner.Tools("quick"))
+    return runner._resolution(made, made.controls(), instance, "quick")
+
+
+@pytest.mark.slow
+@by_id(LIMITS)
+def test_refuted_if_its_prediction_is_moved(
+    verify: Verify, claim: type[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times the distance to the nearest control away, up or down, the same numbers refute it."""
+    honest = claim.measure
+    (row, *_) = verify(claim).where(verdict="supported").results
+    distance = resolution(claim, next(iter(claim(runner.Tools("quick")).instances(np.random.default_rng(0)))))
+    assert np.isfinite(distance)
+    assert distance > row.error["total"]
+    for sign in (-3.0, 3.0):
+
+        def moved(self: Claim, instance: Instance, problem: Problem, variant: str, shift: float = sign) -> Measurement:
+            rung = honest(self, instance, problem, variant)
+            return replace(rung, predicted=rung.predicted + shift * distance)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(claim, "measure", moved)
+            assert {row.verdict for row in verify(claim).results} == {"refuted"}
+
+
+@pytest.mark.slow
+@by_id([claim for claim in CLAIMS if re.search(r"cor-3\.|thm-3\.", claim.id)])
+def test_refuted_if_the_flow_saw_other_labels(
+    verify: Verify, claim: type[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims that tie a flow to a program of its data: a flow on labels of which one is turned round breaks the tie."""
+    honest = Tools.flow
+
+    def flow(self: Tools, problem: Problem, s_end: float) -> Trajectory:
+        labels = problem.data.y * np.where(np.arange(problem.data.n) == 0, -1.0, 1.0)
+        data = tk.Dataset.from_arrays(problem.data.X, labels)
+        return honest(self, replace(problem, data=data), s_end)
+
+    monkeypatch.setattr(Tools, "flow", flow)
+    for row in verify(claim).results:
+        assert row.failure is None
+        assert row.verdict == "refuted", row
+
+
+@pytest.mark.slow
+@by_id([claim for claim in CLAIMS if claim.kind == "figure"])
+def test_refuted_if_a_bound_is_turned_round(
+    verify: Verify, claim: type[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = claim.bounds["quick"]  # type: ignore[attr-defined]
+    for k, bound in enumerate(bounds):
+        if bound.statistic == "train_accuracy":
+            continue
+        turned = (*bounds[:k], replace(bound, above=not bound.above), *bounds[k + 1 :])
+        with monkeypatch.context() as patch:
+            patch.setattr(claim, "bounds", {"quick": turned})
+            assert {row.verdict for row in verify(claim).results} == {"refuted"}

@@ -1,0 +1,96 @@
+"""Scales far outside the float range: nothing overflows, nothing warns, and the transition is where theory puts it.
+
+Not claimed here: the squared loss at such scales on targets that fewer coordinates than samples can fit (sign labels of
+a sparse rule). The interpolating limit is degenerate there, and such runs may end with status too_many_steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import theorykit as tk
+
+SCALES = [(2, -5.0), (2, 20.0), (2, 230.0), (2, 2560.0), (2, 10000.0), (3, -5.0), (3, 20.0), (3, 230.0), (4, 230.0)]
+
+
+def run(loss: str, degree: int, log_alpha: float) -> tk.Trajectory:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(6) if loss == "squared" else rng.choice([-1.0, 1.0], 6)
+    task = "regression" if loss == "squared" else "classification"
+    data = tk.Dataset.from_arrays(rng.standard_normal((6, 20)), y, task=task)
+    problem = tk.Problem(
+        tk.models.DiagonalNet(d=20, degree=degree),
+        data,
+        loss=loss,
+        log_alpha=log_alpha,
+        log_weight_decay=-abs(log_alpha),
+    )
+    end = {"s_end": 1.5} if log_alpha > 0.0 else {"tau_end": 3.0}
+    half = tk.Crossing("log_delta", math.log(0.5), direction=1)
+    with np.errstate(all="raise"):
+        return tk.gradient_flow(problem, **end, save=tk.SaveAt(num=60), events=[half])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", ["exponential", "logistic", "squared"])
+@pytest.mark.parametrize(("degree", "log_alpha"), SCALES)
+def test_any_scale_runs_to_its_end(loss, degree, log_alpha):
+    trajectory = run(loss, degree, log_alpha)
+    assert trajectory.status == "reached_end"
+    for name, values in trajectory.stats.items():
+        if name == "norm" and log_alpha > 700.0:
+            assert np.isinf(values[0])  # e^2560 is no float; its logarithm is
+        else:
+            assert np.isfinite(values).all(), name
+    assert np.isfinite(trajectory.log_t).all()
+    (event,) = trajectory.events
+    if log_alpha >= 230.0:
+        assert 0.9 < event.s < 1.1
+        assert event.error < 1e-5
+    if log_alpha > 0.0 and loss != "squared":
+        assert trajectory.stats["train_accuracy"][-1] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", ["exponential", "squared"])
+def test_degree_three_at_e_to_the_2560(loss):
+    trajectory = run(loss, 3, 2560.0)
+    assert trajectory.status == "reached_end"
+    assert 0.99 < trajectory.events[0].s < 1.01
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", ["exponential", "logistic", "squared"])
+def test_diagnostics_at_extreme_scale_do_not_warn(loss):
+    trajectory = run(loss, 2, 2560.0)
+    with np.errstate(all="raise"):
+        drift = trajectory.diagnostics["drift"]
+    assert drift["balancedness"] < 1e-9
+    assert math.isfinite(drift["norm"])
+    assert drift["norm"] < 1e-3
+
+
+def test_the_second_order_law_of_the_transition_time():
+    """lem-c5: log(alpha) - lambda t* grows by (1/L) log 2 per doubling of log(alpha), up to its own corrections."""
+    marks = []
+    for log_alpha in (160.0, 320.0, 640.0):
+        (event,) = run("exponential", 2, log_alpha).events
+        marks.append(log_alpha - event.tau)
+    steps = np.diff(marks)
+    assert steps == pytest.approx(0.5 * math.log(2.0), abs=0.03)
+
+
+def test_without_weight_decay_time_is_unbounded():
+    data = tk.datasets.sparse_sign(n=6, d=20, k=3, seed=0)
+    problem = tk.Problem(tk.models.DiagonalNet(d=20), data, loss="logistic", alpha=1.0, weight_decay=0.0)
+    trajectory = tk.gradient_flow(problem, log_t_end=5000.0, save=tk.SaveAt(num=30))
+    assert trajectory.status == "reached_end"
+    assert trajectory.t[-1] == math.inf
+    assert np.isnan(trajectory.tau).all()
+    # the loss falls like 1/t: log loss + log t settles
+    late = trajectory.stats["log_train_loss"] + trajectory.log_t
+    assert abs(late[-1] - late[-3]) < 0.1 * abs(trajectory.log_t[-1] - trajectory.log_t[-3])

@@ -1,0 +1,410 @@
+"""Finding checks and running them, on small claims in files of the user's own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import theorykit as tk
+from theorykit import InputError
+from theorykit.checking import VerificationResult, discover, runner
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "cli" / "verify.schema.json").read_text(encoding="utf-8"))
+
+KNOWN = '''
+"""A claim with a known limit."""
+
+from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.datasets import Dataset
+from theorykit.models import DiagonalNet
+
+
+class Known(Claim):
+    """a tends to 2."""
+
+    id, title, kind, source = "toy.known", "Known limit", "limit", Source("toy", "Theorem 1")
+    expansion = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))
+    draws = {"quick": 3, "full": 3, "paper": 3}
+
+    def instances(self, rng):
+        data = Dataset.from_arrays(rng.standard_normal((3, 4)), [1.0, -1.0, 1.0])
+        yield Instance(DiagonalNet(4), data, "exponential")
+        yield Instance(DiagonalNet(4, 3), data, "logistic")
+
+    def check(self, instance):
+        return (Assumption("holds anyway", True, 0.25),)
+
+    def measure(self, instance, problem, variant):
+        return self._near(problem, 2.0)
+
+    def controls(self):
+        return (Control("a tends to 2.5", lambda instance, problem: self._near(problem, 2.5), shared=True),)
+
+    def summarise(self, instance, problem):
+        return {"scale": problem.log_alpha}
+
+    def traces(self, instance, problem):
+        return [{"label": "a", "s": [0.0, 1.0], "curves": {"a": [2.0, 2.0]}}]
+
+    def _near(self, problem, predicted):
+        return Measurement(2.0 + 3.0 / problem.log_alpha, predicted, integrator=1e-6, certificate=1e-7)
+'''
+FLOWS = '''
+"""A claim that follows real flows."""
+
+import numpy as np
+from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.datasets import Dataset
+from theorykit.models import DiagonalNet
+
+
+class Flows(Claim):
+    """w(s = 1/2) points at the max l2-margin direction."""
+
+    id, title, kind, source = "toy.flows", "Flows", "limit", Source("toy", "Theorem 2")
+    expansion = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
+    draws = {"quick": 3}
+
+    def instances(self, rng):
+        data = Dataset.from_arrays(rng.standard_normal((3, 6)), [1.0, -1.0, 1.0])
+        yield Instance(DiagonalNet(6), data, "exponential")
+
+    def measure(self, instance, problem, variant):
+        return self._angle(instance, problem, 2)
+
+    def controls(self):
+        return (Control("the l1 direction", lambda instance, problem: self._angle(instance, problem, 1)),)
+
+    def _angle(self, instance, problem, norm):
+        now, w = self.flow(problem, 0.5).at(s=0.5), self.max_margin(instance.data, norm).w
+        angle, other = (np.linalg.norm(v / np.linalg.norm(v) - w / np.linalg.norm(w))
+                        for v in (now.weights, now.companion_weights))
+        return Measurement(float(angle), 0.0, float(abs(angle - other)), 1e-9)
+'''
+STAMPS = itertools.count()
+
+
+def write(folder: Path, source: str = KNOWN, name: str = "mine.py", **changes: str) -> Path:
+    """Write a file of claims, each keyword replacing the line of the method's body that it names."""
+    for old, new in changes.items():
+        line = {
+            "measure": "return self._near(problem, 2.0)",
+            "instances": "yield Instance(DiagonalNet(4), data",
+            "check": 'return (Assumption("holds anyway", True, 0.25),)',
+            "summarise": 'return {"scale": problem.log_alpha}',
+            "id": "toy.known",
+            "control": "self._near(problem, 2.5)",
+        }[old]
+        assert line in source
+        source = source.replace(line, new)
+    path = folder / name
+    path.write_text(source, encoding="utf-8")
+    stamp = 10**9 * next(STAMPS)  # some file systems would give two edits of one test the same time
+    os.utime(path, ns=(stamp, stamp))
+    return path
+
+
+def numbers(result: VerificationResult) -> list[dict[str, Any]]:
+    """Return all that a result says, wall times apart, as JSON that keeps every bit of a float."""
+    rows = json.loads(result.to_json())["results"]
+    for row in rows:
+        del row["wall_s"]
+    return rows
+
+
+# discovery
+
+
+def test_unknown_pattern_names_the_nearest_id() -> None:
+    with pytest.raises(InputError, match=r"claim: got 'lyu2024.thm-3.5'.*did you mean 'lyu2024.thm-3.4'\?"):
+        discover(["lyu2024.thm-3.5"])
+    with pytest.raises(InputError, match="claim: got 'Lyu2024"):
+        tk.verify("Lyu2024.*")  # ids are lower case, whatever the platform's file names
+
+
+def test_patterns_keep_the_order_of_the_files_and_repeat_nothing() -> None:
+    every = [claim.id for claim in discover().claims]
+    assert len(set(every)) == len(every)
+    assert [claim.id for claim in discover(["lyu2024.t*", "lyu2024.cor-3.6", "lyu2024.cor-3.6"]).claims] == [
+        name for name in every if name.startswith("lyu2024.t") or name == "lyu2024.cor-3.6"
+    ]
+
+
+def test_missing_folder_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"path: got .*nowhere; wanted an existing folder"):
+        discover([], [tmp_path / "nowhere"])
+    with pytest.raises(InputError, match=r"path: got .*mine\.py; wanted an existing folder"):
+        tk.verify("toy.known", paths=[write(tmp_path)])
+
+
+def test_own_file_is_found_and_judged_with_its_control_refuted(tmp_path: Path) -> None:
+    write(tmp_path)
+    result = tk.verify("toy.*", paths=[tmp_path])
+    assert [(r.claim, r.loss, r.degree) for r in result.results] == [
+        ("toy.known", "exponential", 2),
+        ("toy.known", "logistic", 3),
+    ]
+    for row in result.results:
+        assert (row.verdict, row.control.verdict, row.control.name) == ("supported", "refuted", "a tends to 2.5")
+        assert (row.instances, row.predicted) == (3, 2.0)
+        assert row.measured == pytest.approx(2.0, abs=1e-9)
+        assert row.error["fit"] == pytest.approx(0.0, abs=1e-9)
+        assert row.error["integrator"] == pytest.approx(10.0 * row.error["certificate"])  # as every rung says
+        assert [rung.log_alpha for rung in row.ladder] == [20.0, 40.0, 80.0, 160.0, 320.0, 640.0]
+        assert row.ladder[0].measured == pytest.approx(2.15)
+        assert row.summary["scale"] == {"min": 640.0, "median": 640.0, "max": 640.0}
+        assert [item["holds anyway"] for item in row.detail] == [0.25] * 3
+        assert len(row.traces) == 1  # of the first instance only
+    assert result.exit_code == 0
+    assert not result.broken
+
+
+def test_broken_file_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "bad.py").write_text("x = 1\nraise ValueError('out of order')\n", encoding="utf-8")
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert [row.verdict for row in result.results] == ["supported", "supported"]
+    (entry,) = result.broken
+    assert entry == {"path": str(tmp_path / "bad.py"), "type": "ValueError", "message": "out of order (line 2)"}
+    assert result.exit_code == 3
+
+
+def test_one_id_in_two_files_is_bad_input(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, name="twin.py")
+    with pytest.raises(InputError, match=r"id: got 'toy.known' in two files"):
+        discover([], [tmp_path])
+    os.remove(tmp_path / "twin.py")
+    write(tmp_path, id="lyu2024.thm-3.4")
+    with pytest.raises(InputError, match=r"id: got 'lyu2024.thm-3.4' in two files"):
+        discover([], [tmp_path])
+
+
+def test_a_name_imported_from_another_file_is_no_second_claim(tmp_path: Path) -> None:
+    write(tmp_path)
+    source = "from theorykit.verifications.lyu2024.cor_3_6 import EarlyDirection\n"
+    (tmp_path / "imports.py").write_text(source, encoding="utf-8")
+    assert [claim.id for claim in discover(["lyu2024.cor-3.6"], [tmp_path]).claims] == ["lyu2024.cor-3.6"]
+
+
+def test_edited_and_added_files_are_seen_in_the_same_session(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert tk.verify("toy.known", paths=[tmp_path], instances=1).results[0].verdict == "supported"
+    write(tmp_path, measure="return self._near(problem, 2.0 + 1.0)")
+    assert tk.verify("toy.known", paths=[tmp_path], instances=1).results[0].verdict == "refuted"
+    write(tmp_path, name="more.py", id="toy.more")
+    assert tk.verify("toy.more", paths=[tmp_path], instances=1).results[0].verdict == "supported"
+
+
+# running
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "quik"}, r"profile: got 'quik'.*did you mean 'quick'\?"),
+        ({"seed": -1}, "seed: got -1; wanted an integer >= 0"),
+        ({"seed": 0.5}, "seed: got 0.5"),
+        ({"jobs": 0}, "jobs: got 0; wanted an integer >= 1"),
+        ({"instances": 0}, "instances: got 0; wanted an integer >= 1"),
+        ({"rtol": 0.0}, "rtol: got 0; wanted a finite number > 0"),
+        ({"rtol": float("nan")}, "rtol: got nan"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tk.verify("lyu2024.cor-3.6", **arguments)
+
+
+def test_a_check_that_raises_is_inconclusive_and_says_why(tmp_path: Path) -> None:
+    write(tmp_path, measure="raise ZeroDivisionError('no such number')")
+    result = tk.verify("toy.known", paths=[tmp_path], instances=2)
+    for row in result.results:
+        assert (row.verdict, row.measured, row.error) == ("inconclusive", None, {"total": None})
+        assert row.failure == {"type": "ZeroDivisionError", "message": "no such number"}
+    assert result.exit_code == 3
+    jsonschema.validate(json.loads(result.to_json()), SCHEMA)
+
+
+def test_a_check_that_raises_once_is_not_supported(tmp_path: Path) -> None:
+    write(tmp_path, summarise="return {'scale': 1 // int(0.3 < instance.data.X[0, 0])}")  # seeds of both signs
+    result = tk.verify("toy.known", paths=[tmp_path], instances=4)
+    for row in result.results:
+        assert {item["verdict"] for item in row.detail} == {"supported"}
+        assert (row.verdict, row.failure["type"]) == ("inconclusive", "ZeroDivisionError")
+        assert row.measured == pytest.approx(2.0, abs=1e-9)
+
+
+def test_too_short_a_ladder_is_inconclusive(tmp_path: Path) -> None:
+    missing = "return Measurement(float('nan') if problem.log_alpha > 50.0 else 2.0, 2.0)"
+    write(tmp_path, measure=missing)
+    for row in tk.verify("toy.known", paths=[tmp_path], instances=1).results:
+        assert row.verdict == "inconclusive"
+        assert row.failure["message"].startswith("ladder: got 2 rungs; wanted at least 3")
+
+
+@pytest.mark.parametrize(
+    ("draw", "failure"),
+    [
+        (
+            "yield Instance(DiagonalNet(4), data, 'logistic', p=-1.0)\n        yield Instance(DiagonalNet(4), data",
+            "p: got",
+        ),
+        ("return\n        yield Instance(DiagonalNet(4), data", "instances: got none; wanted at least one"),
+    ],
+)
+def test_a_claim_that_cannot_draw_its_instances_is_inconclusive(tmp_path: Path, draw: str, failure: str) -> None:
+    write(tmp_path, instances=draw)
+    write(tmp_path, name="sound.py", id="toy.sound")
+    result = tk.verify("toy.*", paths=[tmp_path], instances=1)
+    (bad,) = result.where(claim="toy.known").results
+    assert (bad.verdict, bad.control.verdict, bad.model, bad.failure["type"]) == (
+        "inconclusive",
+        "inconclusive",
+        None,
+        "InputError",
+    )
+    assert bad.failure["message"].startswith(failure)
+    assert {row.verdict for row in result.where(claim="toy.sound").results} == {"supported"}
+    assert result.exit_code == 3
+    jsonschema.validate(json.loads(result.to_json(tmp_path / "out.json")), SCHEMA)
+    assert "toy.known" in result.table()
+    result.to_html(tmp_path / "out.html")
+
+
+def test_a_failed_assumption_makes_it_not_applicable_with_the_number(tmp_path: Path) -> None:
+    write(tmp_path, check='return (Assumption("fine", True, 1.0), Assumption("margin", False, -0.125))')
+    result = tk.verify("toy.known", paths=[tmp_path], instances=2)
+    for row in result.results:
+        assert (row.verdict, row.control.verdict) == ("not-applicable", "not-applicable")
+        assert row.reason == "margin fails (-0.125)"
+        assert row.failure is None
+    assert result.exit_code == 1  # expected: supported
+
+
+def test_a_surviving_control_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, control="Measurement(7.0, 7.0)")
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert {(row.verdict, row.control.verdict) for row in result.results} == {("supported", "supported")}
+    assert result.exit_code == 1
+
+
+def test_a_bar_as_wide_as_the_distance_to_the_control_proves_nothing(tmp_path: Path) -> None:
+    write(tmp_path, measure="return Measurement(2.0, 2.0, integrator=0.3)")
+    for row in tk.verify("toy.known", paths=[tmp_path], instances=1).results:
+        assert row.error["total"] > 0.5
+        assert row.verdict == "inconclusive"
+
+
+def test_further_numbers_of_a_measurement_must_hold_too(tmp_path: Path) -> None:
+    write(tmp_path, measure="return Measurement(2.0, 2.0, 1e-9, also=(Measurement(1.0, 1.0, 1e-9), Measurement(3, 0)))")
+    for row in tk.verify("toy.known", paths=[tmp_path], instances=1).results:
+        assert (row.measured, row.verdict) == (pytest.approx(2.0), "refuted")
+
+
+def test_a_measurement_without_ladder_is_a_slack(tmp_path: Path) -> None:
+    for slack, verdict in ((0.5, "supported"), (0.05, "inconclusive"), (-0.5, "refuted")):
+        source = KNOWN.replace('Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))', "None")
+        write(tmp_path, source, measure=f"return Measurement({slack}, 0.0, 0.1, extra={{'more': 7.0}})")
+        result = tk.verify("toy.known", paths=[tmp_path], instances=1)  # `instances` is for ladders: draws are kept
+        for row in result.results:
+            assert (row.verdict, row.measured, row.ladder, row.instances) == (verdict, pytest.approx(slack), (), 3)
+            assert row.detail[0]["more"] == 7.0
+
+
+def test_instances_override_the_draws_of_the_profile(tmp_path: Path) -> None:
+    write(tmp_path)
+    for count in (1, 5):
+        result = tk.verify("toy.known", paths=[tmp_path], instances=count)
+        assert {row.instances for row in result.results} == {count}
+        assert {len(row.detail) for row in result.results} == {count}
+
+
+def test_seeds_draw_the_same_and_other_instances(tmp_path: Path) -> None:
+    write(tmp_path, measure="return Measurement(float(instance.data.X[0, 0]), 0.0)")
+
+    def first(seed: int) -> list[float]:
+        (row, _) = tk.verify("toy.known", paths=[tmp_path], seed=seed).results
+        return [item["measured"] for item in row.detail]
+
+    assert first(4) == first(4)
+    assert len({*first(4), *first(5)}) == 6
+
+
+class Recorder:
+    """Keeps what a run reports."""
+
+    def __init__(self) -> None:
+        self.total, self.done, self.texts = 0, 0, list[str]()
+
+    def start(self, total: int) -> None:
+        self.total = total
+
+    def advance(self, n: int, text: str) -> None:
+        self.done += n
+        self.texts.append(text)
+
+
+def test_progress_counts_every_claim_on_every_instance(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, name="more.py", id="toy.more")  # on the same problems: shares its tasks
+    progress = Recorder()
+    tk.verify("toy.*", paths=[tmp_path], progress=progress)
+    assert (progress.total, progress.done, len(progress.texts)) == (12, 12, 6)
+
+
+def test_interrupt_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    whole = tk.verify("toy.known", paths=[tmp_path])
+    run, calls = runner._run, list[int]()
+
+    def run_three(task: Any) -> Any:
+        calls.append(task.index)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return run(task)
+
+    monkeypatch.setattr(runner, "_run", run_three)
+    result = tk.verify("toy.known", paths=[tmp_path])
+    assert result.interrupted
+    assert result.exit_code == 130
+    assert len(calls) == 4
+    assert sum(row.instances for row in result.results) == 3
+    for row in result.results:
+        assert row.verdict == "supported"
+        before = whole.where(degree=row.degree).results[0]
+        assert [dict(item) for item in row.detail] == [dict(item) for item in before.detail[: row.instances]]
+    jsonschema.validate(json.loads(result.to_json()), SCHEMA)
+
+
+def test_json_is_strict_and_obeys_the_schema(tmp_path: Path) -> None:
+    extra = "return Measurement(2.0, 2.0, extra={'gone': float('inf'), 'lost': float('nan')})"
+    write(tmp_path, measure=extra)
+    text = tk.verify("toy.known", paths=[tmp_path], instances=1).to_json(tmp_path / "out.json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    loaded = json.loads(text, parse_constant=refuse)
+    jsonschema.validate(loaded, SCHEMA)
+    assert loaded["results"][0]["detail"][0]["gone"] is None
+    assert (tmp_path / "out.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.slow
+def test_same_seed_same_numbers_bit_for_bit_on_one_job_and_on_two(tmp_path: Path) -> None:
+    write(tmp_path, FLOWS)
+    write(tmp_path, name="known.py")
+    first, again, spread = (tk.verify("toy.*", paths=[tmp_path], seed=7, jobs=jobs) for jobs in (1, 1, 2))
+    assert numbers(first) == numbers(again)
+    assert numbers(first) == numbers(spread)
+    assert {(row.verdict, row.control.verdict) for row in first.results} == {("supported", "refuted")}
+    other = tk.verify("toy.*", paths=[tmp_path], seed=8)
+    assert [row.verdict for row in other.results] == [row.verdict for row in first.results]
+    assert numbers(other.where(claim="toy.flows")) != numbers(first.where(claim="toy.flows"))
