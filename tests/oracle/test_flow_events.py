@@ -57,9 +57,7 @@ def test_event_times_agree_with_scipy(loss):
     if loss != "squared":
         read["output_margin"] = lambda theta: np.min(y * (X @ weights(theta)))
         read["train_loss"] = lambda theta: np.mean(
-            np.exp(-y * (X @ weights(theta)))
-            if loss == "exponential"
-            else np.logaddexp(0.0, -y * (X @ weights(theta)))
+            np.exp(-y * (X @ weights(theta))) if loss == "exponential" else np.logaddexp(0.0, -y * (X @ weights(theta)))
         )
     first = tk.gradient_flow(problem, tau_end=end, directions={"odd": direction})
     crossings = [tk.Crossing(name, level) for name in read for level in levels_on_the_way(first, name)]
@@ -69,7 +67,16 @@ def test_event_times_agree_with_scipy(loss):
     rhs, jacobian = agreement.raw_rhs(problem)
     start = np.exp(problem.log_alpha) * problem.direction
     solution = solve_ivp(
-        rhs, (0.0, end), start, "Radau", jac=jacobian, rtol=1e-11, atol=1e-14, first_step=1e-12, max_step=0.02, events=marks
+        rhs,
+        (0.0, end),
+        start,
+        "Radau",
+        jac=jacobian,
+        rtol=1e-11,
+        atol=1e-14,
+        first_step=1e-12,
+        max_step=0.02,
+        events=marks,
     )
     for crossing, taus, states in zip(crossings, solution.t_events, solution.y_events, strict=True):
         found = [e for e in trajectory.events if (e.name, e.level) == (crossing.statistic, crossing.level)]

@@ -35,7 +35,9 @@ def test_exact_tableau_satisfies_the_simplifying_assumptions():
         sum(A[i, j] * c[j] ** (k - 1) for j in stages) - c[i] ** k / k for i in stages for k in (1, 2, 3)
     )
     assert vanish(  # D(2)
-        sum(b[i] * c[i] ** (k - 1) * A[i, j] for i in stages) - b[j] * (1 - c[j] ** k) / k for j in stages for k in (1, 2)
+        sum(b[i] * c[i] ** (k - 1) * A[i, j] for i in stages) - b[j] * (1 - c[j] ** k) / k
+        for j in stages
+        for k in (1, 2)
     )
 
 

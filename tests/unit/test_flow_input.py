@@ -37,24 +37,39 @@ REFUSED = {
     "degree truth": (lambda: DiagonalNet(d=2, degree=True), "degree: got True; wanted an integer >= 2"),
     "no features": (lambda: DiagonalNet(d=0), "d: got 0; wanted an integer >= 1"),
     "model": (lambda: problem(model="diagonal"), "model: got str; wanted a model of theorykit.models"),
-    "model size": (lambda: problem(model=DiagonalNet(d=3)), "model: got d = 3; wanted d = 2, as many features as the data"),
+    "model size": (
+        lambda: problem(model=DiagonalNet(d=3)),
+        "model: got d = 3; wanted d = 2, as many features as the data",
+    ),
     "data": (lambda: problem(data=np.eye(2)), "data: got ndarray; wanted a theorykit Dataset"),
     "loss typo": (lambda: problem(loss="logistik"), "loss: got 'logistik'; wanted one of .*did you mean 'logistic'"),
     "loss type": (lambda: problem(loss=3), "loss: got '3'; wanted one of exponential, logistic, squared"),
-    "loss of targets": (lambda: problem(data=TARGETS), "loss: got 'logistic' on a regression data set; wanted 'squared'"),
+    "loss of targets": (
+        lambda: problem(data=TARGETS),
+        "loss: got 'logistic' on a regression data set; wanted 'squared'",
+    ),
     "alpha zero": (lambda: problem(log_alpha=NAN, alpha=0.0), "alpha: got 0; wanted a finite number > 0"),
     "alpha negative": (lambda: problem(log_alpha=NAN, alpha=-1.0), "alpha: got -1; wanted a finite number > 0"),
     "alpha word": (lambda: problem(log_alpha=NAN, alpha="1"), "alpha: got '1'; wanted a finite number > 0"),
     "alpha nan": (lambda: problem(log_alpha=NAN, alpha=NAN), "alpha: got nan; wanted a finite number > 0"),
     "alpha twice": (lambda: problem(alpha=3.0), "alpha: got both alpha and log_alpha; wanted exactly one of"),
-    "no alpha": (lambda: tk.Problem(NET, DATA, weight_decay=0.1), "alpha: got neither alpha and log_alpha; wanted exactly"),
+    "no alpha": (
+        lambda: tk.Problem(NET, DATA, weight_decay=0.1),
+        "alpha: got neither alpha and log_alpha; wanted exactly",
+    ),
     "log alpha inf": (lambda: problem(log_alpha=INF), "log_alpha: got inf; wanted a finite number"),
     "lambda negative": (lambda: problem(weight_decay=-0.1), "weight_decay: got -0.1; wanted a finite number >= 0"),
     "lambda nan": (lambda: problem(weight_decay=NAN), "weight_decay: got nan; wanted a finite number >= 0"),
-    "lambda twice": (lambda: problem(log_weight_decay=-1.0), "weight_decay: got both weight_decay and log_weight_decay"),
+    "lambda twice": (
+        lambda: problem(log_weight_decay=-1.0),
+        "weight_decay: got both weight_decay and log_weight_decay",
+    ),
     "no lambda": (lambda: tk.Problem(NET, DATA, alpha=2.0), "weight_decay: got neither weight_decay and"),
     "init typo": (lambda: problem(init="units"), "init: got 'units'; wanted one of theory, unit .*did you mean 'unit'"),
-    "init length": (lambda: problem(init=[1.0, 1.0]), r"init: got shape \(2,\); wanted a name or an array of shape \(4,\)"),
+    "init length": (
+        lambda: problem(init=[1.0, 1.0]),
+        r"init: got shape \(2,\); wanted a name or an array of shape \(4,\)",
+    ),
     "init zero": (lambda: problem(init=np.zeros(4)), "init: got all zeros; wanted a direction"),
     "init nan": (lambda: problem(init=[1.0, NAN, 1.0, 1.0]), "init: got nan at index 1; wanted finite numbers"),
     "init too large": (
@@ -85,7 +100,10 @@ REFUSED = {
         r"directions\['mine'\]: got 3 entries; wanted 2",
     ),
     "direction zero": (lambda: flow(directions={"mine": np.zeros(2)}), r"directions\['mine'\]: got all zeros; wanted"),
-    "direction nan": (lambda: flow(directions={"mine": [1.0, NAN]}), r"directions\['mine'\]: got nan at index 1; wanted"),
+    "direction nan": (
+        lambda: flow(directions={"mine": [1.0, NAN]}),
+        r"directions\['mine'\]: got nan at index 1; wanted",
+    ),
     "event type": (lambda: flow(events=["norm"]), "events: got str; wanted a list of Crossing"),
     "event typo": (
         lambda: flow(events=[tk.Crossing("train_acuracy", 1.0)]),
@@ -109,7 +127,7 @@ REFUSED = {
         lambda: flow(WITHOUT_DECAY, s_end=None, log_t_end=2.0, save=tk.SaveAt(s=[0.5])),
         "s_end: got 0.5 with weight_decay = 0",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -99,7 +99,6 @@ def test_an_undefined_s_and_an_infinite_time_survive_saving(tmp_path):
     (event,), (again,) = trajectory.events, loaded.events
     assert (again.log_t, again.name) == (event.log_t, event.name)
     assert math.isnan(again.s)
-    # one sample: log t = q + log(4 |x|^2 |w-scale|)..., and q = 900 beyond 1e300
     assert event.log_t > 700.0
     assert math.isinf(event.tau)
 
@@ -150,6 +149,20 @@ def test_damaged_files_are_refused(trajectory, tmp_path, kind):
         tk.Trajectory.load(path)
 
 
+def test_any_flipped_byte_is_refused_or_harmless(trajectory, tmp_path):
+    path = tmp_path / "flow.npz"
+    trajectory.save(path)
+    whole = bytearray(path.read_bytes())
+    refused = 0
+    for position in range(0, len(whole), 29):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        try:
+            tk.Trajectory.load(path)
+        except tk.InputError:
+            refused += 1
+    assert refused > len(whole) // 29 // 2
+
+
 def test_saving_into_a_missing_folder_leaves_nothing(trajectory, tmp_path):
     with pytest.raises(tk.InputError, match="path: got"):
         trajectory.save(tmp_path / "no" / "flow.npz")
@@ -166,18 +179,13 @@ def test_csv(trajectory, tmp_path):
 
 
 def test_trouble_comes_back_with_advice():
-    """Contradictory labels at a huge scale: whatever the status, the word for it is in the message."""
-    trajectory = trajectory_that_stops()
+    data = tk.Dataset.from_arrays([[1.0, 2.0]], [1])
+    problem = tk.Problem(tk.models.DiagonalNet(d=2), data, loss="logistic", alpha=1.0, weight_decay=0.0)
+    trajectory = tk.gradient_flow(problem, log_t_end=1e7, save=tk.SaveAt(num=5), rtol=1e-4)  # a step per unit of log t
     assert trajectory.status == "too_many_steps"
     assert "try" in trajectory.message
     with pytest.raises(tk.FlowError, match="the flow stopped at tau"):
         trajectory.raise_for_status()
-
-
-def trajectory_that_stops() -> tk.Trajectory:
-    data = tk.Dataset.from_arrays([[1.0, 2.0]], [1])
-    problem = tk.Problem(tk.models.DiagonalNet(d=2), data, loss="logistic", alpha=1.0, weight_decay=0.0)
-    return tk.gradient_flow(problem, log_t_end=1e7, save=tk.SaveAt(num=5), rtol=1e-4)
 
 
 def test_plot_has_both_panels(trajectory):

@@ -35,7 +35,7 @@ def test_codes_follow_the_names():
 
 
 def test_unknown_names_get_a_suggestion():
-    with pytest.raises(tk.InputError, match="loss: got 'expontial'; wanted one of .*did you mean 'exponential'"):
+    with pytest.raises(tk.InputError, match=r"loss: got 'expontial'; wanted one of .*did you mean 'exponential'"):
         loss_code("expontial")
 
 

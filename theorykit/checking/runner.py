@@ -155,9 +155,8 @@ def verify(
         for task, done in _run_all(tasks, jobs):
             finished[task] = done
             if progress is not None:
-                progress.advance(
-                    len(task.work), "{0} {1} L={2}".format(*task.families[0]) + f", instance {task.index + 1}"
-                )
+                model, loss, degree, *_ = task.families[0]
+                progress.advance(len(task.work), f"{model} {loss} L={degree}, instance {task.index + 1}")
     except KeyboardInterrupt:
         interrupted = True
     outcomes = undrawn + [one for task in tasks for one in finished.get(task, ())]  # not as workers happened to end

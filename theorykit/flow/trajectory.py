@@ -7,6 +7,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +25,11 @@ from theorykit.flow.reduction import Status
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# what numpy, zipfile and json raise on damaged files; RuntimeError stands for an unknown way of packing
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _ADVICE = {
     Status.REACHED_END: "reached the end",
     Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
@@ -205,7 +211,7 @@ class Trajectory:
                 header["message"], header["settings"], header["counts"], header["wall_s"], arrays["log_tau"],
                 _saved={"w": arrays["weights"], "diagnostics": header["diagnostics"]},
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+        except _UNREADABLE as problem:
             raise InputError("path", f"{path} ({problem})", "a file written by Trajectory.save") from None
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
