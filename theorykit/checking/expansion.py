@@ -64,9 +64,9 @@ class Expansion:
     def fit(self, x: ArrayLike, y: ArrayLike, noise: ArrayLike = 0.0) -> Fit:
         """Extrapolate a ladder.
 
-        Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest change of
-        the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the
-        measurement noise carried through the fit.
+        Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest
+        change of the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the fit's
+        residuals and the measurement noise, both carried through the fit with their absolute values.
 
         Parameters
         ----------
@@ -92,8 +92,9 @@ class Expansion:
         refits = [self._solve(x_[1:], y_[1:], self.terms)[0]]
         refits += [self._solve(x_, y_, terms)[0] for terms in self.neighbours if x_.size >= len(terms) + 1]
         spread = max(abs(refit - value) for refit in refits)
-        carried = float(np.abs(weights) @ noise_)
         fitted = self._design(x_, self.terms) @ coefficients
+        spread += float(np.abs(weights) @ np.abs(fitted - y_))
+        carried = float(np.abs(weights) @ noise_)
         return Fit(value, spread, carried, fitted, self.form)
 
     def _design(self, x: Floats, terms: tuple[str, ...]) -> Floats:
@@ -121,5 +122,5 @@ class Fit:
 
     @property
     def error(self) -> float:
-        """Disagreement of the refits plus carried measurement errors."""
+        """Disagreement of the refits and residuals of the fit, plus carried measurement errors."""
         return self.spread + self.carried

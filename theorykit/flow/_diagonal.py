@@ -143,8 +143,8 @@ def _scaled_sinh(x, scale, out):
     """Write scale * sinh(x) for |x| < 709, to a few units of round-off, without a call to libm for each entry.
 
     libm's sinh would cost more than both passes over a wide data matrix. Small x: Taylor to x^13. Large x: e^|x| by
-    range reduction to |r| < ln(2)/2, Taylor to r^13, and the power of two through its bits. The NumPy error model spares
-    the test for a division by zero, which would keep the compiler from using wide instructions.
+    range reduction to |r| < ln(2)/2, Taylor to r^13, and the power of two through its bits. The NumPy error model
+    spares the test for a division by zero, which would keep the compiler from using wide instructions.
     """
     bits, reduced = np.empty(_BLOCK, dtype=np.int64), np.empty(_BLOCK)
     powers = bits.view(np.float64)

@@ -12,14 +12,9 @@ from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, 
 from theorykit.predictors import window
 from theorykit.programs import kkt_residuals
 
-from ._common import S_END, assumption_tests, diagonal_instances
+from ._common import LATE_LADDERS, S_END, assumption_tests, diagonal_instances
 
 _LATE = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
-_LADDERS = {
-    "quick": (40.0, 80.0, 160.0, 320.0, 640.0),
-    "full": (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
-    "paper": (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
-}
 _C = S_END - 1.0
 
 
@@ -28,7 +23,7 @@ class _Late(Claim):
 
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
     expansion = _LATE
-    ladders = _LADDERS
+    ladders = LATE_LADDERS
 
     def check(self, instance: Instance) -> Sequence[Assumption]:
         """Assumptions 3.1 to 3.3."""
@@ -76,7 +71,7 @@ class ReachesKKT(_Late):
             name: [float(p.weights @ w / np.linalg.norm(p.weights) / np.linalg.norm(w)) for p in points]
             for name, w in (("cos to max ℓ2-margin", early), ("cos to max ℓ1-margin", late))
         }
-        residual = [self._at(instance, *np.exp(p.log_coordinates)) for p in points]
+        residual = [self._at(instance, *p.log_coordinates) for p in points]
         return [
             {
                 "label": f"log α = 80, {instance.loss} loss, L = {instance.model.degree}",
@@ -88,15 +83,15 @@ class ReachesKKT(_Late):
     def _residual(self, instance: Instance, problem: Problem, tau: float) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=tau)
         companion = snapshot.companion.log_coordinates(np.array([snapshot.log_tau]))
-        value = self._at(instance, *np.exp(snapshot.log_coordinates))
-        other = self._at(instance, *(np.exp(part[0]) for part in companion))
+        value = self._at(instance, *snapshot.log_coordinates)
+        other = self._at(instance, *(part[0] for part in companion))
         return Measurement(value, 0.0, abs(value - other), extra={"residual at the largest α": value})
 
     @staticmethod
-    def _at(instance: Instance, u: np.ndarray, v: np.ndarray) -> float:
+    def _at(instance: Instance, log_u: np.ndarray, log_v: np.ndarray) -> float:
         degree = instance.model.degree
-        scale = max(float(u.max()), float(v.max()))
-        theta = np.concatenate([u, v]) / scale
+        logs = np.concatenate([log_u, log_v])
+        theta = np.exp(logs - logs.max())  # only the direction counts, and |theta| may leave the float range
         signed = instance.data.X * instance.data.y[:, None]
         q = signed @ instance.model.weights(theta)
         gradients = instance.model.features(signed, theta)

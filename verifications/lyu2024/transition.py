@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from theorykit import Crossing, Problem
+from theorykit import Crossing, Problem, Trajectory
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
 
-from ._common import S_END, assumption_tests, diagonal_instances
+from ._common import LATE_LADDERS, S_END, assumption_tests, diagonal_instances
 
+_AFTER = 80.0  # slow time past log(alpha) to which flows are followed
 _LEFT_INIT = Crossing("log_delta", math.log(0.5), direction=1)
 _LADDERS = {
     "quick": (20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
@@ -30,19 +31,23 @@ class _Transition(Claim):
         """Assumptions 3.1 to 3.3."""
         return assumption_tests(self, instance)
 
+    def past_transition(self, problem: Problem) -> Trajectory:
+        """Return the flow to `_AFTER` past log(alpha)."""
+        return self.flow(problem, 1.0 + (_AFTER + 1.0) / problem.log_alpha)
+
     def left_init(self, problem: Problem) -> tuple[float, float]:
         """Return lambda t at which |delta| = |theta_bar|/2, and its error."""
-        event = self.flow(problem, S_END).crossings(_LEFT_INIT)[0]
+        event = self.past_transition(problem).crossings(_LEFT_INIT)[0]
         return event.tau, event.error
 
-    def crossed(self, instance: Instance, problem: Problem, share: float) -> tuple[float, float]:
+    def crossed(
+        self, instance: Instance, problem: Problem, trajectory: Trajectory, share: float
+    ) -> tuple[float, float]:
         """Return lambda t at which the angle to the kernel limit is `share` of both (nan if never), and its error.
 
-        The rich limit is the certified max l1-margin direction for L = 2, the direction reached at the end for L > 2.
+        L = 2: the rich limit is the certified max l1-margin direction.
         """
-        trajectory = self.flow(problem, S_END)
-        early = self.max_margin(instance.data, 2).w
-        late = self.max_margin(instance.data, 1).w if instance.model.degree == 2 else trajectory.weights(-1)
+        early, late = (self.max_margin(instance.data, norm).w for norm in (2, 1))
         mark = Crossing("transition", share, direction=1)
         found = trajectory.crossings(mark, directions={"kernel": early, "rich": late})
         return (found[-1].tau, found[-1].error) if found else (math.nan, 0.0)
@@ -50,8 +55,9 @@ class _Transition(Claim):
 
 class FirstOrder(_Transition):
     """The transition from the kernel to the rich predictor comes at (1 + o(1)) log(alpha)/lambda: for every c it lies
-    in [T^-_c, T^+_c] once alpha is large. Its mark is the time at which w is as far (in angle) from one limit as from
-    the other.
+    in [T^-_c, T^+_c] once alpha is large. Its mark for L = 2 is the time at which w is as far (in angle) from one limit
+    as from the other; for L > 2, where R1 has many KKT points and flows of different alpha may reach different ones, it
+    is the time at which delta = e^(lambda t) theta/alpha - theta_bar has half the norm of theta_bar.
     """
 
     id, title, kind = "lyu2024.transition-time", "Transition at log α / λ, first order", "limit"
@@ -80,7 +86,10 @@ class FirstOrder(_Transition):
         return self._time(instance, problem, problem.log_A / problem.log_alpha / instance.model.degree)
 
     def _time(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
-        tau, error = self.crossed(instance, problem, 0.5)
+        if instance.model.degree == 2:
+            tau, error = self.crossed(instance, problem, self.past_transition(problem), 0.5)
+        else:
+            tau, error = self.left_init(problem)
         return Measurement(tau / problem.log_alpha, predicted, error / problem.log_alpha)
 
 
@@ -127,6 +136,7 @@ class Width(_Transition):
     judged = "The logarithm of the width is fitted against log log(alpha); its slope must be 0."
     expansion = Expansion(("1", "1/x"), neighbours=(("1",), ("1", "log/x", "1/x")), leading="log")
     resolution = 0.25
+    ladders = LATE_LADDERS
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
         """Both losses."""
@@ -144,7 +154,8 @@ class Width(_Transition):
         )
 
     def _log_width(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
-        (begin, error), (end, other) = (self.crossed(instance, problem, share) for share in (0.1, 0.9))
+        trajectory = self.flow(problem, S_END)
+        (begin, error), (end, other) = (self.crossed(instance, problem, trajectory, share) for share in (0.1, 0.9))
         width = end - begin
         if not width > 0.0:
             return Measurement(math.nan, predicted)
