@@ -64,9 +64,9 @@ class Expansion:
     def fit(self, x: ArrayLike, y: ArrayLike, noise: ArrayLike = 0.0) -> Fit:
         """Extrapolate a ladder.
 
-        Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest
-        change of the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the fit's
-        residuals and the measurement noise, both carried through the fit with their absolute values.
+        Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest change
+        of the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the
+        fit's residuals and the measurement noise, both carried through the fit with their absolute values.
 
         Parameters
         ----------

@@ -43,58 +43,91 @@ _REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide regi
 
 @compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
 def _rows_times_small(c, z, out):
-    """Write c (k, n) @ z (n, d); three rows of c (the stages of a step) share one reading of z."""
+    """Write c (k, n) @ z (n, d): four rows of z at a time, and each block of them read once for all rows of c."""
     k, n, d = c.shape[0], z.shape[0], z.shape[1]
     for start in range(0, d, _BLOCK):
         stop = min(d, start + _BLOCK)
+        width = stop - start
         out[:, start:stop] = 0.0
-        for i in range(n):
-            row = z[i, start:stop]
+        i = 0
+        while i + 4 <= n:
+            z0, z1, z2, z3 = z[i, start:stop], z[i + 1, start:stop], z[i + 2, start:stop], z[i + 3, start:stop]
             s = 0
-            while s + 3 <= k:
-                c0, c1, c2 = c[s, i], c[s + 1, i], c[s + 2, i]
+            while s + 3 <= k:  # the three stages of a step share the conversion of z
+                a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
+                b0, b1, b2, b3 = c[s + 1, i], c[s + 1, i + 1], c[s + 1, i + 2], c[s + 1, i + 3]
+                e0, e1, e2, e3 = c[s + 2, i], c[s + 2, i + 1], c[s + 2, i + 2], c[s + 2, i + 3]
                 out0, out1, out2 = out[s, start:stop], out[s + 1, start:stop], out[s + 2, start:stop]
-                for j in range(stop - start):
-                    x = float64(row[j])
-                    out0[j] += c0 * x
-                    out1[j] += c1 * x
-                    out2[j] += c2 * x
+                for j in range(width):
+                    x0, x1, x2, x3 = float64(z0[j]), float64(z1[j]), float64(z2[j]), float64(z3[j])
+                    out0[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                    out1[j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                    out2[j] += e0 * x0 + e1 * x1 + e2 * x2 + e3 * x3
                 s += 3
             while s < k:
-                c0, out0 = c[s, i], out[s, start:stop]
-                for j in range(stop - start):
-                    out0[j] += c0 * row[j]
+                a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
+                out0 = out[s, start:stop]
+                for j in range(width):
+                    out0[j] += a0 * z0[j] + a1 * z1[j] + a2 * z2[j] + a3 * z3[j]
                 s += 1
+            i += 4
+        while i < n:
+            z0 = z[i, start:stop]
+            for s in range(k):
+                a0, out0 = c[s, i], out[s, start:stop]
+                for j in range(width):
+                    out0[j] += a0 * z0[j]
+            i += 1
 
 
 @compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
 def _columns_times_small(w, z, out):
-    """Write w (k, d) @ z (n, d).T; three rows of w share one reading of z."""
+    """Write w (k, d) @ z (n, d).T: each block of z is read once for all rows of w, for three of them in one loop."""
     k, n, d = w.shape[0], z.shape[0], z.shape[1]
     out[:, :] = 0.0
     for start in range(0, d, _BLOCK):
         stop = min(d, start + _BLOCK)
-        for i in range(n):
-            row = z[i, start:stop]
-            s = 0
-            while s + 3 <= k:
-                w0, w1, w2 = w[s, start:stop], w[s + 1, start:stop], w[s + 2, start:stop]
+        width = stop - start
+        s = 0
+        while s + 3 <= k:
+            w0, w1, w2 = w[s, start:stop], w[s + 1, start:stop], w[s + 2, start:stop]
+            for i in range(0, n - 1, 2):
+                row, next_row = z[i, start:stop], z[i + 1, start:stop]
+                t0, t1, t2, r0, r1, r2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+                for j in range(width):
+                    x, y = float64(row[j]), float64(next_row[j])
+                    t0 += w0[j] * x
+                    t1 += w1[j] * x
+                    t2 += w2[j] * x
+                    r0 += w0[j] * y
+                    r1 += w1[j] * y
+                    r2 += w2[j] * y
+                out[s, i] += t0
+                out[s + 1, i] += t1
+                out[s + 2, i] += t2
+                out[s, i + 1] += r0
+                out[s + 1, i + 1] += r1
+                out[s + 2, i + 1] += r2
+            if n % 2 == 1:
+                row = z[n - 1, start:stop]
                 t0, t1, t2 = 0.0, 0.0, 0.0
-                for j in range(stop - start):
+                for j in range(width):
                     x = float64(row[j])
                     t0 += w0[j] * x
                     t1 += w1[j] * x
                     t2 += w2[j] * x
-                out[s, i] += t0
-                out[s + 1, i] += t1
-                out[s + 2, i] += t2
-                s += 3
-            while s < k:
-                w0, total = w[s, start:stop], 0.0
-                for j in range(stop - start):
+                out[s, n - 1] += t0
+                out[s + 1, n - 1] += t1
+                out[s + 2, n - 1] += t2
+            s += 3
+        while s < k:
+            w0 = w[s, start:stop]
+            for i in range(n):
+                row, total = z[i, start:stop], 0.0
+                for j in range(width):
                     total += w0[j] * row[j]
                 out[s, i] += total
-                s += 1
+            s += 1
 
 
 @compiled(MATRIX(MATRIX, PACK))
