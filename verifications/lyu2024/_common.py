@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ S_END = 1.5  # every flow that passes the transition is followed to here, so tha
 
 # Near ties of the l1 program relax like exp(-gap lambda t): at small scales the window holds too little time for that.
 _LATE = (320.0, 640.0, 1280.0, 2560.0, 5120.0, 10240.0)
-LATE_LADDERS = {"quick": _LATE, "full": _LATE, "paper": _LATE}
+LATE_LADDERS: Mapping[str, tuple[float, ...]] = {"quick": _LATE, "full": _LATE, "paper": _LATE}
 """Scales log(alpha) for claims about the time after the transition (L = 2)."""
 
 BOTH_LOSSES = tuple((loss, degree, 1.0, 0.3) for loss in ("exponential", "logistic") for degree in (2, 3, 4))

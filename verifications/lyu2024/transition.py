@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ._common import LATE_LADDERS, S_END, assumption_tests, diagonal_instances
 
 _AFTER = 80.0  # slow time past log(alpha) to which flows are followed
 _LEFT_INIT = Crossing("log_delta", math.log(0.5), direction=1)
-_LADDERS = {
+_LADDERS: Mapping[str, tuple[float, ...]] = {
     "quick": (20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
     "full": (20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
     "paper": (20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
@@ -25,7 +26,7 @@ class _Transition(Claim):
     """What the claims about the transition share."""
 
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
-    ladders = _LADDERS
+    ladders: ClassVar[Mapping[str, tuple[float, ...]]] = _LADDERS
 
     def check(self, instance: Instance) -> Sequence[Assumption]:
         """Assumptions 3.1 to 3.3."""
