@@ -65,8 +65,9 @@ class Expansion:
         """Extrapolate a ladder.
 
         Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest change
-        of the answer under refits (each neighbouring form, and the declared one without the smallest scale), plus the
-        fit's residuals and the measurement noise, both carried through the fit with their absolute values.
+        of the answer under refits (each neighbouring form, and the declared one without the smallest scales, as many
+        as it can spare), plus the fit's residuals and the measurement noise, both carried through the fit with their
+        absolute values.
 
         Parameters
         ----------
@@ -89,7 +90,8 @@ class Expansion:
         if x_.size < len(self.terms) + 2:
             raise InputError("ladder", f"{x_.size} rungs", f"at least {len(self.terms) + 2} for the form {self.form}")
         value, weights, coefficients = self._solve(x_, y_, self.terms)
-        refits = [self._solve(x_[1:], y_[1:], self.terms)[0]]
+        drops = range(1, x_.size - len(self.terms))
+        refits = [self._solve(x_[k:], y_[k:], self.terms)[0] for k in drops]
         refits += [self._solve(x_, y_, terms)[0] for terms in self.neighbours if x_.size >= len(terms) + 1]
         spread = max(abs(refit - value) for refit in refits)
         fitted = self._design(x_, self.terms) @ coefficients
