@@ -22,7 +22,6 @@ _SUBPACKAGES = (
     "predictors",
     "programs",
     "report",
-    "testing",
     "verifications",
 )
 _HOMES = {
@@ -73,7 +72,6 @@ __all__ = [
     "predictors",
     "programs",
     "report",
-    "testing",
     "verifications",
     "verify",
 ]
@@ -92,7 +90,6 @@ if TYPE_CHECKING:
         predictors,
         programs,
         report,
-        testing,
     )
     from theorykit._numerics.errors import FlowError, InputError, NotSeparableError, TheorykitError
     from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
