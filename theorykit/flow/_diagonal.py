@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float64, types, void
+from numba import float64, int64, types, void
 
 from theorykit._numerics.compile import compiled
 from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS, SMALL, VECTOR
@@ -37,117 +37,140 @@ LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
 KERNEL, RICH = 0, 1
 
 _LARGEST_LOG = 700.0  # log tau passes it without weight decay only, where tau itself is multiplied by 0
-_BLOCK = 1024  # columns of int8 data at a time: three rows of accumulators stay in the first-level cache
+_BLOCK = 1024  # columns at a time: what a pass over them reads and writes stays in the cache for the next one
 _REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
 
 
-@compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
-def _rows_times_small(c, z, out):
-    """Write c (k, n) @ z (n, d): four rows of z at a time, and each block of them read once for all rows of c."""
-    k, n, d = c.shape[0], z.shape[0], z.shape[1]
-    for start in range(0, d, _BLOCK):
-        stop = min(d, start + _BLOCK)
-        width = stop - start
-        out[:, start:stop] = 0.0
-        i = 0
-        while i + 4 <= n:
-            z0, z1, z2, z3 = z[i, start:stop], z[i + 1, start:stop], z[i + 2, start:stop], z[i + 3, start:stop]
-            s = 0
-            while s + 3 <= k:  # the three stages of a step share the conversion of z
-                a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
-                b0, b1, b2, b3 = c[s + 1, i], c[s + 1, i + 1], c[s + 1, i + 2], c[s + 1, i + 3]
-                e0, e1, e2, e3 = c[s + 2, i], c[s + 2, i + 1], c[s + 2, i + 2], c[s + 2, i + 3]
-                out0, out1, out2 = out[s, start:stop], out[s + 1, start:stop], out[s + 2, start:stop]
-                for j in range(width):
-                    x0, x1, x2, x3 = float64(z0[j]), float64(z1[j]), float64(z2[j]), float64(z3[j])
-                    out0[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                    out1[j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                    out2[j] += e0 * x0 + e1 * x1 + e2 * x2 + e3 * x3
-                s += 3
-            while s < k:
-                a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
-                out0 = out[s, start:stop]
-                for j in range(width):
-                    out0[j] += a0 * z0[j] + a1 * z1[j] + a2 * z2[j] + a3 * z3[j]
-                s += 1
-            i += 4
-        while i < n:
-            z0 = z[i, start:stop]
-            for s in range(k):
-                a0, out0 = c[s, i], out[s, start:stop]
-                for j in range(width):
-                    out0[j] += a0 * z0[j]
-            i += 1
+_PASSES = [void(MATRIX, data, int64, int64, MATRIX) for data in (MATRIX, SMALL)]
 
 
-@compiled(void(MATRIX, SMALL, MATRIX), fastmath=_REASSOCIATE)
-def _columns_times_small(w, z, out):
-    """Write w (k, d) @ z (n, d).T: each block of z is read once for all rows of w, for three of them in one loop."""
-    k, n, d = w.shape[0], z.shape[0], z.shape[1]
-    out[:, :] = 0.0
-    for start in range(0, d, _BLOCK):
-        stop = min(d, start + _BLOCK)
-        width = stop - start
+@compiled(_PASSES, fastmath=_REASSOCIATE)
+def _rows_times(c, z, start, stop, out):
+    """Write c (k, n) @ z[:, start:stop] into the first columns of out: four rows of z, three of c at a time."""
+    k, n, width = c.shape[0], z.shape[0], stop - start
+    out[:, :width] = 0.0
+    i = 0
+    while i + 4 <= n:
+        z0, z1, z2, z3 = z[i, start:stop], z[i + 1, start:stop], z[i + 2, start:stop], z[i + 3, start:stop]
         s = 0
-        while s + 3 <= k:
-            w0, w1, w2 = w[s, start:stop], w[s + 1, start:stop], w[s + 2, start:stop]
-            for i in range(0, n - 1, 2):
-                row, next_row = z[i, start:stop], z[i + 1, start:stop]
-                t0, t1, t2, r0, r1, r2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-                for j in range(width):
-                    x, y = float64(row[j]), float64(next_row[j])
-                    t0 += w0[j] * x
-                    t1 += w1[j] * x
-                    t2 += w2[j] * x
-                    r0 += w0[j] * y
-                    r1 += w1[j] * y
-                    r2 += w2[j] * y
-                out[s, i] += t0
-                out[s + 1, i] += t1
-                out[s + 2, i] += t2
-                out[s, i + 1] += r0
-                out[s + 1, i + 1] += r1
-                out[s + 2, i + 1] += r2
-            if n % 2 == 1:
-                row = z[n - 1, start:stop]
-                t0, t1, t2 = 0.0, 0.0, 0.0
-                for j in range(width):
-                    x = float64(row[j])
-                    t0 += w0[j] * x
-                    t1 += w1[j] * x
-                    t2 += w2[j] * x
-                out[s, n - 1] += t0
-                out[s + 1, n - 1] += t1
-                out[s + 2, n - 1] += t2
+        while s + 3 <= k:  # the three stages of a step share each load of z
+            a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
+            b0, b1, b2, b3 = c[s + 1, i], c[s + 1, i + 1], c[s + 1, i + 2], c[s + 1, i + 3]
+            e0, e1, e2, e3 = c[s + 2, i], c[s + 2, i + 1], c[s + 2, i + 2], c[s + 2, i + 3]
+            out0, out1, out2 = out[s, :width], out[s + 1, :width], out[s + 2, :width]
+            for j in range(width):
+                x0, x1, x2, x3 = float64(z0[j]), float64(z1[j]), float64(z2[j]), float64(z3[j])
+                out0[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                out1[j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                out2[j] += e0 * x0 + e1 * x1 + e2 * x2 + e3 * x3
             s += 3
         while s < k:
-            w0 = w[s, start:stop]
-            for i in range(n):
-                row, total = z[i, start:stop], 0.0
-                for j in range(width):
-                    total += w0[j] * row[j]
-                out[s, i] += total
+            a0, a1, a2, a3 = c[s, i], c[s, i + 1], c[s, i + 2], c[s, i + 3]
+            out0 = out[s, :width]
+            for j in range(width):
+                out0[j] += a0 * z0[j] + a1 * z1[j] + a2 * z2[j] + a3 * z3[j]
             s += 1
+        i += 4
+    while i < n:
+        z0 = z[i, start:stop]
+        for s in range(k):
+            a0, out0 = c[s, i], out[s, :width]
+            for j in range(width):
+                out0[j] += a0 * z0[j]
+        i += 1
+
+
+@compiled(_PASSES, fastmath=_REASSOCIATE)
+def _add_columns_times(w, z, start, stop, out):
+    """Add w (k, first columns) @ z[:, start:stop].T to out (k, n): two rows of z, three of w at a time."""
+    k, n, width = w.shape[0], z.shape[0], stop - start
+    s = 0
+    while s + 3 <= k:
+        w0, w1, w2 = w[s, :width], w[s + 1, :width], w[s + 2, :width]
+        for i in range(0, n - 1, 2):
+            row, next_row = z[i, start:stop], z[i + 1, start:stop]
+            t0, t1, t2, r0, r1, r2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for j in range(width):
+                x, y = float64(row[j]), float64(next_row[j])
+                t0 += w0[j] * x
+                t1 += w1[j] * x
+                t2 += w2[j] * x
+                r0 += w0[j] * y
+                r1 += w1[j] * y
+                r2 += w2[j] * y
+            out[s, i] += t0
+            out[s + 1, i] += t1
+            out[s + 2, i] += t2
+            out[s, i + 1] += r0
+            out[s + 1, i + 1] += r1
+            out[s + 2, i + 1] += r2
+        if n % 2 == 1:
+            row = z[n - 1, start:stop]
+            t0, t1, t2 = 0.0, 0.0, 0.0
+            for j in range(width):
+                x = float64(row[j])
+                t0 += w0[j] * x
+                t1 += w1[j] * x
+                t2 += w2[j] * x
+            out[s, n - 1] += t0
+            out[s + 1, n - 1] += t1
+            out[s + 2, n - 1] += t2
+        s += 3
+    while s < k:
+        w0 = w[s, :width]
+        for i in range(n):
+            row, total = z[i, start:stop], 0.0
+            for j in range(width):
+                total += w0[j] * row[j]
+            out[s, i] += total
+        s += 1
+
+
+@compiled(void(MATRIX, PACK, int64, int64, MATRIX))
+def _exponents_of(c, pack, start, stop, out):
+    """Write B = c @ basis for the columns from start to stop."""
+    if pack[8][SMALL_DATA] == 1:
+        _rows_times(c, pack[1], start, stop, out)
+    else:
+        _rows_times(c, pack[2], start, stop, out)
+
+
+@compiled(void(MATRIX, PACK, int64, int64, MATRIX))
+def _add_outputs(w, pack, start, stop, out):
+    """Add what the weights w of the columns from start to stop contribute to w @ Z.T."""
+    if pack[8][SMALL_DATA] == 1:
+        _add_columns_times(w, pack[1], start, stop, out)
+    else:
+        _add_columns_times(w, pack[0], start, stop, out)
+
+
+@compiled(int64(PACK))
+def _features(pack):
+    return pack[1].shape[1] if pack[8][SMALL_DATA] == 1 else pack[0].shape[1]
 
 
 @compiled(MATRIX(MATRIX, PACK))
 def exponents(c, pack):
     """Return B = c @ basis, shape (k, d)."""
-    if pack[8][SMALL_DATA] == 1:
-        out = np.empty((c.shape[0], pack[1].shape[1]))
-        _rows_times_small(c, pack[1], out)
-        return out
-    return np.dot(c, pack[2])
+    d = _features(pack)
+    out, part = np.empty((c.shape[0], d)), np.empty((c.shape[0], min(_BLOCK, d)))
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        _exponents_of(c, pack, start, stop, part)
+        out[:, start:stop] = part[:, : stop - start]
+    return out
 
 
 @compiled(MATRIX(MATRIX, PACK))
 def outputs(w, pack):
     """Return w @ Z.T, shape (k, n)."""
-    if pack[8][SMALL_DATA] == 1:
-        out = np.empty((w.shape[0], pack[1].shape[0]))
-        _columns_times_small(w, pack[1], out)
-        return out
-    return np.dot(w, pack[0].T)
+    d = _features(pack)
+    out, part = np.zeros((w.shape[0], pack[5].shape[0])), np.empty((w.shape[0], min(_BLOCK, d)))
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        part[:, : stop - start] = w[:, start:stop]
+        _add_outputs(part, pack, start, stop, out)
+    return out
 
 
 @compiled(types.UniTuple(float64, 3)(float64, PACK))
@@ -237,34 +260,41 @@ def log_coordinates(b, lag, anchor, pack):
     return growth - lag, growth
 
 
-@compiled(void(float64, float64, VECTOR, PACK, VECTOR), fastmath=_REASSOCIATE)
-def _rich_weights(log_sigma, lag, b, pack, w):
-    anchors, degree = pack[6], pack[8][DEGREE]
+@compiled(void(float64, float64, VECTOR, int64, PACK, VECTOR), fastmath=_REASSOCIATE)
+def _rich_weights(log_sigma, lag, b, start, pack, w):
+    degree, stop = pack[8][DEGREE], start + b.shape[0]
+    anchor_u, anchor_v = pack[6][0, start:stop], pack[6][1, start:stop]
+    sign_u, sign_v = pack[6][2, start:stop], pack[6][3, start:stop]
     if pack[8][BALANCED] == 1 and degree == 2:  # u v = sigma^2 for every coordinate
-        x = anchors[0] - anchors[1] + 4.0 * b
+        x = anchor_u - anchor_v + 4.0 * b
+        if np.max(np.abs(x)) <= 30.0:
+            _scaled_sinh(x, 2.0 * math.exp(2.0 * log_sigma), w)
+            return
         near = np.empty_like(x)  # not w, which may be b itself
         _scaled_sinh(np.minimum(np.maximum(x, -40.0), 40.0), 2.0 * math.exp(2.0 * log_sigma), near)
         for j in range(b.shape[0]):
             if x[j] > 30.0:  # far out the scale may underflow, and x and log(sigma) would cancel: from the anchor
-                w[j] = math.exp(2.0 * (anchors[0, j] - lag + 2.0 * b[j]))
+                w[j] = math.exp(2.0 * (anchor_u[j] - lag + 2.0 * b[j]))
             elif x[j] < -30.0:
-                w[j] = -math.exp(2.0 * (anchors[1, j] - lag - 2.0 * b[j]))
+                w[j] = -math.exp(2.0 * (anchor_v[j] - lag - 2.0 * b[j]))
             else:
                 w[j] = near[j]
     else:
         for j in range(b.shape[0]):
-            log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
-            log_v = anchors[1, j] + log_coordinates(-anchors[3, j] * b[j], lag, anchors[1, j], pack)[0]
-            w[j] = anchors[2, j] * math.exp(degree * log_u) - anchors[3, j] * math.exp(degree * log_v)
+            log_u = anchor_u[j] + log_coordinates(sign_u[j] * b[j], lag, anchor_u[j], pack)[0]
+            log_v = anchor_v[j] + log_coordinates(-sign_v[j] * b[j], lag, anchor_v[j], pack)[0]
+            w[j] = sign_u[j] * math.exp(degree * log_u) - sign_v[j] * math.exp(degree * log_v)
 
 
-@compiled(types.UniTuple(VECTOR, 2)(float64, VECTOR, PACK))
-def _tangent(clock, b, pack):
-    """Return per coordinate the weight of the tangent kernel, and its slope in B.
+@compiled(types.UniTuple(VECTOR, 2)(float64, VECTOR, int64, PACK))
+def _tangent(clock, b, start, pack):
+    """Return the weight of the tangent kernel and its slope in B for the coordinates from start on.
 
     The slope of w in B is the weight itself in the kernel frame, and e^((L-2) lag) times it in the rich one.
     """
-    anchors, degree = pack[6], float(pack[8][DEGREE])
+    degree, stop = float(pack[8][DEGREE]), start + b.shape[0]
+    anchor_u, anchor_v = pack[6][0, start:stop], pack[6][1, start:stop]
+    sign_u, sign_v = pack[6][2, start:stop], pack[6][3, start:stop]
     _, _, log_sigma = _times(clock, pack)
     p, q = 2.0 * degree - 2.0, 3.0 * degree - 4.0
     weight, slope = np.empty_like(b), np.empty_like(b)
@@ -279,12 +309,10 @@ def _tangent(clock, b, pack):
         lag = _lag(clock, pack)
         growth = math.exp((degree - 2.0) * lag)
         for j in range(b.shape[0]):
-            log_u = anchors[0, j] + log_coordinates(anchors[2, j] * b[j], lag, anchors[0, j], pack)[0]
-            log_v = anchors[1, j] + log_coordinates(-anchors[3, j] * b[j], lag, anchors[1, j], pack)[0]
+            log_u = anchor_u[j] + log_coordinates(sign_u[j] * b[j], lag, anchor_u[j], pack)[0]
+            log_v = anchor_v[j] + log_coordinates(-sign_v[j] * b[j], lag, anchor_v[j], pack)[0]
             weight[j] = degree**2 * (math.exp(p * log_u) + math.exp(p * log_v))
-            slope[j] = (
-                growth * degree**3 * p * (anchors[2, j] * math.exp(q * log_u) - anchors[3, j] * math.exp(q * log_v))
-            )
+            slope[j] = growth * degree**3 * p * (sign_u[j] * math.exp(q * log_u) - sign_v[j] * math.exp(q * log_v))
     return weight, slope
 
 
@@ -293,18 +321,28 @@ def _kernel_outputs_by_gram(c, pack):  # exact to round-off while epsilon * B is
     return np.dot(c, pack[4]) * (2.0 * pack[8][DEGREE] ** 2)
 
 
+@compiled(void(VECTOR, MATRIX, int64, int64, PACK))
+def _weigh(clocks, b, start, stop, pack):
+    """Replace the exponents of the columns from start to stop by the weights u^L - v^L, at each of the clock times."""
+    for s in range(clocks.shape[0]):
+        log_sigma, part = _times(clocks[s], pack)[2], b[s, : stop - start]
+        if pack[8][FRAME] == KERNEL:
+            _kernel_weights(math.exp(-pack[8][DEGREE] * log_sigma), part, pack, part)
+        else:
+            _rich_weights(log_sigma, _lag(clocks[s], pack), part, start, pack, part)
+
+
 @compiled(MATRIX(VECTOR, MATRIX, PACK))
 def state_weights(clocks, c, pack):
     """Return w = u^L - v^L (signed), shape (k, d), at k states."""
-    degree = pack[8][DEGREE]
-    b = exponents(c, pack)
-    for s in range(clocks.shape[0]):
-        log_sigma = _times(clocks[s], pack)[2]
-        if pack[8][FRAME] == KERNEL:
-            _kernel_weights(math.exp(-degree * log_sigma), b[s], pack, b[s])
-        else:
-            _rich_weights(log_sigma, _lag(clocks[s], pack), b[s], pack, b[s])
-    return b
+    d = _features(pack)
+    out, part = np.empty((c.shape[0], d)), np.empty((c.shape[0], min(_BLOCK, d)))
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        _exponents_of(c, pack, start, stop, part)
+        _weigh(clocks, part, start, stop, pack)
+        out[:, start:stop] = part[:, : stop - start]
+    return out
 
 
 @compiled(types.UniTuple(MATRIX, 2)(VECTOR, MATRIX, PACK))
@@ -341,7 +379,14 @@ def state_outputs(clocks, c, pack):
             largest = max(largest, epsilon * np.sum(np.abs(c[s])))
         if largest * hyper[Z_MAX] * degree * degree < 1e-8:
             return _kernel_outputs_by_gram(c, pack)
-    return outputs(state_weights(clocks, c, pack), pack)
+    d = _features(pack)
+    out, part = np.zeros((c.shape[0], pack[5].shape[0])), np.empty((c.shape[0], min(_BLOCK, d)))
+    for start in range(0, d, _BLOCK):  # the data are read from memory once: a block of them stays in the cache
+        stop = min(d, start + _BLOCK)
+        _exponents_of(c, pack, start, stop, part)
+        _weigh(clocks, part, start, stop, pack)
+        _add_outputs(part, pack, start, stop, out)
+    return out
 
 
 @compiled(float64(float64, PACK))
@@ -425,19 +470,44 @@ def _weighted(weights, pack):
     return out
 
 
+@compiled(MATRIX(VECTOR, PACK))
+def _weighted_single(weights, pack):
+    """Return Z diag(weights) basis.T in single precision, a block of columns at a time."""
+    z, basis = pack[0], pack[2]
+    n, r, largest = z.shape[0], basis.shape[0], np.max(weights)
+    out = np.zeros((n, r), dtype=np.float32)
+    scaled, plain = np.zeros((n, _BLOCK), dtype=np.float32), np.zeros((r, _BLOCK), dtype=np.float32)
+    for start in range(0, z.shape[1], _BLOCK):
+        stop = min(z.shape[1], start + _BLOCK)
+        part = weights[start:stop] / largest
+        for i in range(n):
+            row, target = z[i, start:stop], scaled[i]
+            target[stop - start :] = 0.0
+            for j in range(stop - start):
+                target[j] = np.float32(row[j] * part[j])
+        for i in range(r):
+            row, target = basis[i, start:stop], plain[i]
+            for j in range(stop - start):
+                target[j] = np.float32(row[j])
+        out += np.dot(scaled, plain.T)
+    return out * largest
+
+
 _MOST_EXACT = 1024  # columns that enter an approximate weighted Gram matrix one by one
 
 
 @compiled(MATRIX(VECTOR, PACK))
 def _weighted_nearly(weights, pack):
-    """Return Z diag(weights) Z.T for int8 data, the bulk of the weights replaced by their mean.
+    """Return Z diag(weights) basis.T, for wide data nearly: only the Newton iteration's matrix is made of it.
 
-    Only the Newton iteration's matrix is made of it: it converges to the same solution, a little more slowly, and
-    a pass over all of Z (n^2 d operations) is saved.
+    The iteration converges to the same solution, a little more slowly. Wide float data are multiplied in single
+    precision; of int8 data the bulk of the weights is replaced by their mean, which saves the n^2 d operations.
     """
-    z, d = pack[1], pack[1].shape[1]
+    z, d = pack[1], _features(pack)
     if d <= 4 * _MOST_EXACT:
         return _weighted(weights, pack)
+    if pack[8][SMALL_DATA] == 0:
+        return _weighted_single(weights, pack)
     sample = np.sort(weights[:: d // 1024])
     centre = sample[sample.shape[0] // 2]
     spread = np.abs(weights - centre)
@@ -469,11 +539,15 @@ def _rhs_squared(clocks, states, pack, out):
     hyper = pack[7]
     n, r = pack[5].shape[0], states.shape[1] // 2
     rho = states[:, r:].copy()
-    b = exponents(states[:, :r] / hyper[KAPPA], pack)
-    directions = exponents(rho, pack)
-    for s in range(clocks.shape[0]):
-        directions[s] *= _tangent(clocks[s], b[s], pack)[0]
-    forces = outputs(directions, pack)
+    c, k, d = states[:, :r] / hyper[KAPPA], states.shape[0], _features(pack)
+    forces, b, direction = np.zeros((k, n)), np.empty((k, min(_BLOCK, d))), np.empty((k, min(_BLOCK, d)))
+    for start in range(0, d, _BLOCK):
+        stop = min(d, start + _BLOCK)
+        _exponents_of(c, pack, start, stop, b)
+        _exponents_of(rho, pack, start, stop, direction)
+        for s in range(k):
+            direction[s, : stop - start] *= _tangent(clocks[s], b[s, : stop - start], start, pack)[0]
+        _add_outputs(direction, pack, start, stop, forces)
     pull = 2.0 * hyper[KAPPA] / n * _lift(pack[5], pack)
     for s in range(clocks.shape[0]):
         log_s, log_c, slope = residual_scale(clocks[s], pack)
@@ -499,13 +573,14 @@ def rhs(clocks, states, pack, out):
 
 @compiled(JACOBIAN)
 def jacobian(clock, state, pack, out):
-    """Write the Jacobian of `rhs` (analytic; for wide int8 data the bulk of the tangent weights as their mean)."""
+    """Write the Jacobian of `rhs` (analytic; for wide data to the few digits that the Newton iteration needs)."""
     hyper = pack[7]
     squared = pack[8][LOSS] == SQUARED
     r = state.shape[0] // 2 if squared else state.shape[0]
     c = np.empty((1, r))
     c[0] = state[:r] / hyper[KAPPA]
-    weight, slope = _tangent(clock, exponents(c, pack)[0], pack)
+    b = exponents(c, pack)
+    weight, slope = _tangent(clock, b[0], 0, pack)
     if squared:
         n = pack[5].shape[0]
         rho = np.empty((1, r))
@@ -522,13 +597,14 @@ def jacobian(clock, state, pack, out):
         return
     clocks = np.empty(1)
     clocks[0] = clock
-    q = state_outputs(clocks, c, pack)[0]
+    _weigh(clocks, b, 0, b.shape[1], pack)
+    q = outputs(b, pack)[0]
     steepness = _rates(log_stiffness(clock, pack) - hyper[LOG_N], q, pack)
     if pack[8][LOSS] != EXPONENTIAL:
         for i in range(q.shape[0]):
             steepness[i] *= 1.0 / (1.0 + math.exp(-q[i])) if q[i] > 0.0 else math.exp(q[i]) / (1.0 + math.exp(q[i]))
     # dw/dB gains e^((L-2) lag) over the tangent weight, which the shrinking of the dual takes back
-    m = _weighted_nearly(weight, pack) if pack[8][SMALL_DATA] == 1 else _weighted(weight, pack)
+    m = _weighted_nearly(weight, pack)
     for i in range(m.shape[0]):
         m[i] *= -steepness[i]
     if pack[8][SPAN] == 1:
