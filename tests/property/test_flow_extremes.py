@@ -1,8 +1,4 @@
-"""Scales far outside the float range: nothing overflows, nothing warns, and the transition is where theory puts it.
-
-Not claimed here: the squared loss at such scales on targets that fewer coordinates than samples can fit (sign labels of
-a sparse rule). The interpolating limit is degenerate there, and such runs may end with status too_many_steps.
-"""
+"""Scales far outside the float range: nothing overflows, nothing warns, and the transition is where theory puts it."""
 
 from __future__ import annotations
 
@@ -52,6 +48,24 @@ def test_any_scale_runs_to_its_end(loss, degree, log_alpha):
         assert event.error < 1e-5
     if log_alpha > 0.0 and loss != "squared":
         assert trajectory.stats["train_accuracy"][-1] == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("degree", [2, 3])
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_a_rule_with_fewer_coordinates_than_samples_is_fitted_to_the_end(degree, gaussian):
+    """The tangent kernel loses rank there: only its strong directions are held by the data."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((20, 100)) if gaussian else rng.choice([-1.0, 1.0], (20, 100))
+    w = np.zeros(100)
+    w[:3] = 1.0
+    data = tk.Dataset.from_arrays(X, X @ w, task="regression")
+    problem = tk.Problem(
+        tk.models.DiagonalNet(d=100, degree=degree), data, loss="squared", log_alpha=230.0, log_weight_decay=-230.0
+    )
+    trajectory = tk.gradient_flow(problem, s_end=1.5, save=tk.SaveAt(num=20))
+    assert trajectory.status == "reached_end"
+    assert trajectory.weights(-1) == pytest.approx(w, abs=1e-6)  # the rule is the only sparse interpolant
 
 
 @pytest.mark.slow

@@ -631,7 +631,7 @@ def monitor(clock, state, pack):
             return False  # a bound that spares the pass over the data
         return strength * np.max(np.abs(exponents(c, pack)[0])) > hyper[SWITCH]
     if degree == 2:
-        return _lag(clock, pack) > (5.0 if pack[8][LOSS] == SQUARED else 30.0)
+        return _lag(clock, pack) > (2.5 if pack[8][LOSS] == SQUARED else 30.0)
     b = exponents(c, pack)[0]
     scale = degree * (degree - 2.0)
     for j in range(b.shape[0]):

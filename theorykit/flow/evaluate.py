@@ -109,9 +109,10 @@ class Path:
             for row, clock in zip(where, clocks, strict=True):
                 log_s, log_c, _ = compiled.residual_scale(clock, segment.pack)
                 log_scale[row] = log_s - log_c - compiled.log_stiffness(clock, segment.pack)
-            mantissa[where] = rho @ np.linalg.pinv(reduction.lift) if reduction.span else rho
+            lift = segment.pack[3]
+            mantissa[where] = rho @ np.linalg.pinv(lift) if lift.size else rho
         if reduction.span:
-            lift, y = reduction.lift, reduction.targets
+            lift, y = reduction.basis.lift, reduction.targets
             unfit = lift @ np.linalg.lstsq(lift, y, rcond=None)[0] - y
             if np.linalg.norm(unfit) > 1e-12 * np.linalg.norm(y):
                 return mantissa * _exp(np.minimum(log_scale, 700.0))[:, None] + unfit, np.zeros_like(log_scale)

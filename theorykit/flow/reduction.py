@@ -39,7 +39,8 @@ from theorykit.losses import SQUARED, loss_code
 Floats = NDArray[np.float64]
 
 _CLOCK_CHANGE = 0.1  # tau up to which steps are taken in log tau
-_DAMPED = 1e-7  # part of its mean that is added to a tangent kernel that loses rank
+_WEAKEST = 1e-4  # square root of the relative eigenvalue below which a direction of the tangent kernel counts as null
+_STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apart
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
@@ -124,6 +125,17 @@ class Segment:
         return y
 
 
+@dataclass(frozen=True)
+class Basis:
+    """Coordinates of the state: sum_i m_i z_i = c @ rows for c = m @ lift (an empty lift stands for the identity).
+
+    Small data have no rows here: their int8 copy is read instead.
+    """
+
+    rows: Floats
+    lift: Floats
+
+
 @dataclass
 class Reduction:
     """The data of a problem in the form that the compiled right-hand side reads, shared by all segments."""
@@ -131,8 +143,7 @@ class Reduction:
     problem: Problem
     z: Floats
     z_small: NDArray[np.int8]
-    basis: Floats
-    lift: Floats
+    basis: Basis
     gram: Floats
     targets: Floats
     log_scale: float
@@ -144,12 +155,12 @@ class Reduction:
     @property
     def span(self) -> bool:
         """Whether the state lives in a basis of the samples' span instead of one number a sample."""
-        return self.lift.size > 0
+        return self.basis.lift.size > 0
 
     @property
     def dimension(self) -> int:
         """Number of integrated components r."""
-        return int(self.lift.shape[1]) if self.span else int(self.targets.size)
+        return int(self.basis.lift.shape[1]) if self.span else int(self.targets.size)
 
 
 def reduce(problem: Problem) -> Reduction:
@@ -169,20 +180,20 @@ def reduce(problem: Problem) -> Reduction:
     norms = np.diagonal(gram).copy()
     eigenvalues = np.linalg.eigvalsh(gram) if squared or data.n > data.d else np.ones(1)
     deficient = eigenvalues[0] <= data.n * 1e-13 * eigenvalues[-1]
-    basis, lift = z, np.empty((0, 0))
+    basis = Basis(z, np.empty((0, 0)))
     if data.n > data.d or (squared and deficient):
         z = z_small.astype(np.float64) if small else z
-        z_small, basis = np.empty((0, 0), dtype=np.int8), _span(z)
-        lift = np.ascontiguousarray(z @ basis.T)
+        rows = _span(z)
+        z_small, basis = np.empty((0, 0), dtype=np.int8), Basis(rows, np.ascontiguousarray(z @ rows.T))
     direction = problem.direction
     balanced = bool(np.all(direction == direction[0])) and direction[0] > 0.0
     log_scale = problem.log_alpha + math.log(direction[0]) if balanced else 0.0
     largest = float(np.abs(data.X).max())
     reduction = Reduction(
-        problem, z, z_small, basis, lift, gram, np.array(data.y), log_scale, balanced, largest, norms
+        problem, z, z_small, basis, gram, np.array(data.y), log_scale, balanced, largest, norms
     )  # fmt: skip
     if squared:
-        gram_of_state = lift.T @ lift if reduction.span else gram
+        gram_of_state = basis.lift.T @ basis.lift if reduction.span else gram
         reduction.smallest_eigenvalue = float(np.linalg.eigvalsh(gram_of_state)[0])
     return reduction
 
@@ -207,6 +218,7 @@ def _span(z: Floats) -> Floats:
 
 def make_pack(
     reduction: Reduction,
+    basis: Basis,
     *,
     frame: Frame,
     log_clock: bool,
@@ -239,14 +251,14 @@ def make_pack(
             problem.model.degree,
             frame,
             log_clock,
-            reduction.span,
-            reduction.z_small.size > 0,
+            basis.lift.size > 0,
+            basis.rows.size == 0,
             reduction.balanced,
         ],
         dtype=np.int64,
     )
     return (
-        reduction.z, reduction.z_small, reduction.basis, reduction.lift, reduction.gram, reduction.targets,
+        reduction.z, reduction.z_small, basis.rows, basis.lift, reduction.gram, reduction.targets,
         np.ascontiguousarray(anchors), hyper, integers,
     )  # fmt: skip
 
@@ -289,7 +301,8 @@ class _Run:
         self.segments: list[Segment] = []
         self.counts = np.zeros(5, dtype=np.int64)
         self.status: Status | None = None
-        self.damped = 0.0
+        self.basis, self.damped = reduction.basis, 0.0
+        self.axes, self.sizes = np.eye(reduction.dimension), np.ones(reduction.dimension)
         self.frame = Frame.KERNEL if reduction.balanced else Frame.RICH
         self.log_tau, y = self._start()
         self.first = self.log_tau
@@ -326,19 +339,35 @@ class _Run:
             raise InputError("init", got, "a smaller alpha, or init='theory', whose outputs are zero at any scale")
         speed = log_rate + math.log(max(largest * float(np.abs(rates).sum()), 1e-300))
         log_tau = min(math.log(0.3 * math.sqrt(self.rtol)) - speed, math.log(1e-7), self.log_tau_end - 1.0)
-        c = rates @ reduction.lift if reduction.span else rates
+        c = rates @ reduction.basis.lift if reduction.span else rates
         return log_tau, c * math.exp(log_tau + log_rate)
 
-    def _rank_is_lost(self) -> bool:
-        """Return whether the tangent kernel at the anchor is (soon) singular: fewer active coordinates than samples."""
+    def _turn(self, rho: Floats) -> Floats:
+        """Take the eigenvectors of the tangent kernel at the anchor as axes of the state; return rho in the new ones.
+
+        Where fewer coordinates are active than there are samples, some eigenvalues fall without bound. Such a direction
+        has a unit of its own, with which the round-off of the strong ones stays below the tolerance: the square root
+        of its eigenvalue (relative to the mean), which is what it adds to the outputs. Below `_WEAKEST` a direction is
+        null: nothing but coordinates on their way to zero depend on it, and a damping of that size holds it.
+        """
         reduction, power = self.reduction, 2 * self.reduction.problem.model.degree - 2
         log_weights = np.logaddexp(power * self.anchors[0], power * self.anchors[1])
-        log_stiff = math.log(self.kappa / reduction.targets.size) - reduction.problem.log_weight_decay
-        if log_stiff < math.log(1e4):
-            return False
-        weighted = reduction.basis * np.exp(0.5 * (log_weights - log_weights.max()))
-        eigenvalues = np.linalg.eigvalsh(weighted @ weighted.T)
-        return bool(eigenvalues[0] < 1e-4 * eigenvalues.mean())
+        before = self.axes * self.sizes
+        stiffness = math.log(self.kappa / reduction.targets.size) - reduction.problem.log_weight_decay
+        if stiffness < math.log(_STIFF_FROM):
+            return rho
+        rows, lift = reduction.basis.rows, reduction.basis.lift
+        if not rows.size:
+            rows = reduction.z = reduction.z_small.astype(np.float64)
+        weighted = rows * np.exp(0.5 * (log_weights - log_weights.max()))
+        eigenvalues, self.axes = np.linalg.eigh(weighted @ weighted.T)
+        relative = eigenvalues / eigenvalues.mean()
+        self.sizes = np.sqrt(np.clip(relative, _WEAKEST**2, 1.0))
+        self.damped = _WEAKEST**2 if relative[0] < 10.0 * _WEAKEST**2 else 0.0
+        turned = (self.axes / self.sizes).T @ rows
+        lift = lift @ self.axes if lift.size else self.axes
+        self.basis = Basis(np.ascontiguousarray(turned), np.ascontiguousarray(lift * self.sizes))
+        return np.asarray(np.linalg.solve(before.T, rho) @ self.axes * self.sizes)
 
     def _log_gain(self) -> float:
         """Return log of the factor from rho to the rate of m: what must not jump when clock or frame change."""
@@ -364,7 +393,7 @@ class _Run:
             compiled.state_outputs(clock, np.ascontiguousarray(y[None, :] / self.kappa), pack)[0] - reduction.targets
         )
         if reduction.span:
-            residual = residual @ reduction.lift
+            residual = residual @ reduction.basis.lift
         return np.concatenate([y, 2.0 * self.kappa / reduction.targets.size * math.exp(log_c) * residual])
 
     def _kappa(self) -> float:
@@ -385,7 +414,7 @@ class _Run:
 
     def _pack(self) -> tuple[Any, ...]:
         return make_pack(
-            self.reduction, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor,
+            self.reduction, self.basis, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor,
             anchors=self.anchors, kappa=self.kappa, log_cap=self._log_cap(), damped=self.damped,
         )  # fmt: skip
 
@@ -486,10 +515,9 @@ class _Run:
         self.anchors = np.vstack([log_u, log_v, signs])
         self.tau_anchor = tau
         self.kappa = self._kappa()
-        self.damped = _DAMPED if self._squared and self._rank_is_lost() else 0.0
         rho = self.y[r:]
         if self._squared:
-            rho = rho * math.exp(before - self._log_gain())
+            rho = self._turn(rho * math.exp(before - self._log_gain()))
         self.y = np.concatenate([np.zeros(r), rho])
 
 
