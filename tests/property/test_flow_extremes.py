@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import theorykit as tk
 
@@ -86,6 +87,78 @@ def test_diagnostics_at_extreme_scale_do_not_warn(loss):
     assert drift["balancedness"] < 1e-9
     assert math.isfinite(drift["norm"])
     assert drift["norm"] < 1e-3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", ["logistic", "squared"])
+@pytest.mark.parametrize("scale", [1e-20, 1e-13, 1e13, 1e20])
+def test_the_scale_of_the_features_is_that_of_alpha_and_lambda(loss, scale):
+    """s X with (alpha, lambda) is X with (s^(1/L) alpha, s^(-2/L) lambda), at the same tau."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 4))
+    y = np.sign(X @ [1.0, -2.0, 0.5, 0.0])
+    net, shift = tk.models.DiagonalNet(d=4), math.log(scale)
+
+    def loss_of(X, log_alpha, log_weight_decay):
+        data = tk.Dataset.from_arrays(X, y)
+        problem = tk.Problem(net, data, loss=loss, log_alpha=log_alpha, log_weight_decay=log_weight_decay)
+        trajectory = tk.gradient_flow(problem, tau_end=24.0, save=tk.SaveAt(num=30))
+        assert trajectory.status == "reached_end"
+        return trajectory.stats["train_loss"], trajectory.errors["train_loss"]
+
+    scaled, error = loss_of(scale * X, 20.0, -20.0)
+    plain, plain_error = loss_of(X, 20.0 + 0.5 * shift, -20.0 - shift)
+    assert (np.abs(scaled - plain) <= error + plain_error + 1e-9 * plain).all()
+
+
+@pytest.mark.parametrize("loss", ["exponential", "logistic", "squared"])
+@pytest.mark.parametrize("log_alpha", [-20.0, -5.0])
+def test_tiny_starts_against_scipy(loss, log_alpha):
+    """The coordinates grow by many orders of magnitude before any output can be seen."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 4))
+    y = np.sign(X @ [1.0, -2.0, 0.5, 0.0])
+    problem = tk.Problem(
+        tk.models.DiagonalNet(d=4), tk.Dataset.from_arrays(X, y), loss=loss, log_alpha=log_alpha, weight_decay=0.05
+    )
+    trajectory = tk.gradient_flow(problem, tau_end=3.0, save=tk.SaveAt(tau=[1.0, 2.0, 3.0]))
+
+    def rhs(_, theta):
+        f = X @ (theta[:4] ** 2 - theta[4:] ** 2)
+        slope = {
+            "squared": 2.0 * (f - y),
+            "logistic": -y / (1.0 + np.exp(y * f)),
+            "exponential": -y * np.exp(-y * f),
+        }[loss]
+        force = np.tile(X.T @ slope / 6.0, 2) * np.repeat([-2.0, 2.0], 4)
+        return theta * (force / 0.05 - 1.0)
+
+    start = np.full(8, math.exp(log_alpha))
+    reference = solve_ivp(rhs, (0.0, 3.0), start, "DOP853", t_eval=[1.0, 2.0, 3.0], rtol=1e-12, atol=1e-30).y
+    w = (reference[:4] ** 2 - reference[4:] ** 2).T
+    for index in range(3):
+        assert trajectory.weights(index) == pytest.approx(w[index], abs=1e-6 * np.abs(w[index]).max())
+
+
+def test_a_negative_start_of_even_degree_is_the_positive_one():
+    data = tk.datasets.sparse_sign(n=6, d=20, k=3, seed=0)
+    net = tk.models.DiagonalNet(d=20)
+    runs = [
+        tk.gradient_flow(
+            tk.Problem(net, data, log_alpha=20.0, log_weight_decay=-20.0, init=sign * np.ones(40)), s_end=1.2
+        )
+        for sign in (1.0, -1.0)
+    ]
+    assert runs[1].status == "reached_end"
+    assert runs[1].stats["log_train_loss"] == pytest.approx(runs[0].stats["log_train_loss"])
+
+
+def test_contradicting_samples_are_a_legal_flow():
+    data = tk.Dataset.from_arrays([[1.0, 0.0], [-1.0, 0.0]], [1, 1])
+    problem = tk.Problem(tk.models.DiagonalNet(d=2), data, log_alpha=20.0, log_weight_decay=-20.0)
+    trajectory = tk.gradient_flow(problem, s_end=1.2)
+    assert trajectory.status == "reached_end"
+    assert trajectory.stats["train_loss"] == pytest.approx(math.log(2.0))
 
 
 def test_the_second_order_law_of_the_transition_time():

@@ -30,6 +30,13 @@ def flow(given: Any = PROBLEM, **settings: Any) -> tk.Trajectory:
 
 
 NAN, INF = math.nan, math.inf
+
+
+def scaled(size: float) -> tk.Trajectory:
+    data = tk.Dataset.from_arrays(size * np.ones((1, 2)), [1])
+    return flow(tk.Problem(NET, data, alpha=2.0, weight_decay=0.1))
+
+
 REFUSED = {
     "degree one": (lambda: DiagonalNet(d=2, degree=1), "degree: got 1; wanted an integer >= 2"),
     "degree fraction": (lambda: DiagonalNet(d=2, degree=2.5), "degree: got 2.5; wanted an integer >= 2"),
@@ -55,7 +62,7 @@ REFUSED = {
     "alpha twice": (lambda: problem(alpha=3.0), "alpha: got both alpha and log_alpha; wanted exactly one of"),
     "no alpha": (
         lambda: tk.Problem(NET, DATA, weight_decay=0.1),
-        "alpha: got neither alpha and log_alpha; wanted exactly",
+        "alpha: got neither alpha nor log_alpha; wanted exactly",
     ),
     "log alpha inf": (lambda: problem(log_alpha=INF), "log_alpha: got inf; wanted a finite number"),
     "lambda negative": (lambda: problem(weight_decay=-0.1), "weight_decay: got -0.1; wanted a finite number >= 0"),
@@ -64,7 +71,7 @@ REFUSED = {
         lambda: problem(log_weight_decay=-1.0),
         "weight_decay: got both weight_decay and log_weight_decay",
     ),
-    "no lambda": (lambda: tk.Problem(NET, DATA, alpha=2.0), "weight_decay: got neither weight_decay and"),
+    "no lambda": (lambda: tk.Problem(NET, DATA, alpha=2.0), "weight_decay: got neither weight_decay nor"),
     "init typo": (lambda: problem(init="units"), "init: got 'units'; wanted one of theory, unit .*did you mean 'unit'"),
     "init length": (
         lambda: problem(init=[1.0, 1.0]),
@@ -113,6 +120,19 @@ REFUSED = {
         lambda: flow(events=[tk.Crossing("test_accuracy", 0.9)]),
         "events: got 'test_accuracy'; wanted one of",
     ),
+    "one event": (lambda: flow(events=tk.Crossing("norm", 0.5)), "events: got Crossing.*; wanted a list of Crossing"),
+    "save number": (lambda: flow(save=50), "save: got 50; wanted a SaveAt"),
+    "save past the end": (
+        lambda: flow(save=tk.SaveAt(tau=[1.0, 50.0])),
+        "save: got tau = 50 past the end of the flow; wanted save points up to the end",
+    ),
+    "progress": (lambda: flow(progress="yes"), "progress: got 'yes'; wanted a function"),
+    "directions": (lambda: flow(directions="w"), "directions: got 'w'; wanted a dict of vectors"),
+    "event name": (lambda: tk.Crossing(None, 1.0), "statistic: got None; wanted the name"),  # type: ignore[arg-type]
+    "degree": (lambda: tk.models.DiagonalNet(2, degree=2**63), "degree: got 9223372036854775808; wanted at most 100"),
+    "tiny features": (lambda: scaled(1e-160), "data: got features of size 1e-160; wanted 1e-60 to 1e"),
+    "huge features": (lambda: scaled(1e160), r"data: got features of size 1e\+160; wanted 1e-60 to 1e"),
+    "zero features": (lambda: scaled(0.0), "data: got features that are all 0; wanted"),
     "crossing level": (lambda: tk.Crossing("norm", NAN), "level: got nan; wanted a finite number"),
     "crossing direction": (lambda: tk.Crossing("norm", 1.0, direction=2), r"direction: got 2; wanted -1 \(falling\)"),
     "save num": (lambda: tk.SaveAt(num=1), "num: got 1; wanted an integer >= 2"),

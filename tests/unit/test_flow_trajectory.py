@@ -55,9 +55,9 @@ def test_at_reads_the_dense_output(trajectory):
     [
         ({}, "s: got neither or both of s and tau; wanted exactly one"),
         ({"s": 1.0, "tau": 1.0}, "s: got neither or both of s and tau"),
-        ({"tau": 100.0}, "tau: got 100; wanted a time in"),
-        ({"tau": 0.0}, "tau: got 0; wanted a time in"),
-        ({"tau": -1.0}, "tau: got -1; wanted a time in"),
+        ({"tau": 100.0}, "tau: got 100; wanted at most"),
+        ({"tau": 0.0}, "tau: got 0; wanted a finite number > 0"),
+        ({"tau": -1.0}, "tau: got -1; wanted a finite number > 0"),
     ],
 )
 def test_at_refuses(trajectory, when, message):
@@ -193,3 +193,23 @@ def test_plot_has_both_panels(trajectory):
     assert len(figure.axes) == 2
     labels = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
     assert {"train accuracy", "test accuracy", "cos ones"} <= set(labels)
+
+
+def test_further_directions_at_one_time(trajectory):
+    w = trajectory.weights(-1)
+    snapshot = trajectory.at(tau=float(trajectory.tau[-1]), directions={"end": 1e-200 * w})
+    assert snapshot["cos_end"] == pytest.approx(1.0)
+    assert "cos_end" in snapshot.names
+    with pytest.raises(tk.InputError, match=r"name: got .cos_ende.; wanted one of .*did you mean .cos_end."):
+        snapshot["cos_ende"]
+
+
+def test_no_error_is_claimed_to_be_zero(trajectory):
+    for name, errors in trajectory.errors.items():
+        assert (errors[trajectory.stats[name] != 0.0] > 0.0).all(), name
+
+
+def test_repr_is_one_line(trajectory):
+    assert "reached_end" in repr(trajectory)
+    assert "\n" not in repr(trajectory)
+    assert len(repr(trajectory)) < 400

@@ -1,6 +1,7 @@
 """Compiled right-hand sides of the dual reduction of diagonal nets; `theorykit.flow.reduction` has the mathematics.
 
-State y (r numbers, in units of the output): c = y / kappa, and B = c @ basis is the exponent of every coordinate.
+State y (r numbers): c = y / kappa, and B = c @ basis is the exponent of every coordinate. kappa is such that one unit
+of y moves the outputs or the exponents by about one, whichever comes first.
 
 - kernel frame: c is the scaled dual sigma^L m, so that nothing overflows however large alpha is;
 - rich frame: c counts from the last anchor, at which log|u|, log|v| are known.
@@ -31,7 +32,7 @@ from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS,
 from theorykit.losses import EXPONENTIAL, SQUARED
 
 # pack[7]: hyper-parameters
-LOG_SIGMA0, LOG_LAMBDA, KAPPA, TAU_ANCHOR, DECAY, LOG_N, Z_MAX, SWITCH, LOG_CAP, DAMPED = range(10)
+LOG_SIGMA0, LOG_LAMBDA, KAPPA, TAU_ANCHOR, DECAY, LOG_N, Z_MAX, SWITCH, LOG_CAP, DAMPED, LOG_SIZE = range(11)
 # pack[8]: integers
 LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
 KERNEL, RICH = 0, 1
@@ -406,7 +407,7 @@ def residual_scale(clock, pack):
     log_s = log_stiffness(clock, pack)
     if log_s > hyper[LOG_CAP]:
         return hyper[LOG_CAP], hyper[LOG_CAP], 0.0
-    least = hyper[LOG_N] - math.log(hyper[KAPPA])
+    least = hyper[LOG_N] - hyper[LOG_SIZE]
     if log_s < least:
         return log_s, least, 0.0
     slope, per_clock = (1.0, _times(clock, pack)[0]) if pack[8][LOG_CLOCK] == 1 else (0.0, 1.0)
@@ -420,7 +421,7 @@ def _extra_damping(log_s, log_c, pack):
     """Return what is added to the rate (2/n) S T where T may lose rank, in units of rho."""
     if log_s < log_c:
         return 0.0
-    return pack[7][DAMPED] * 2.0 * pack[7][KAPPA] * math.exp(log_s - pack[7][LOG_N])
+    return pack[7][DAMPED] * 2.0 * math.exp(log_s + pack[7][LOG_SIZE] - pack[7][LOG_N])
 
 
 @compiled(float64(float64, PACK))

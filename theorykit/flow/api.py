@@ -20,7 +20,7 @@ from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
 from theorykit.flow.events import Crossing, check_events, find
 from theorykit.flow.problem import Problem
 from theorykit.flow.reduction import SLAVING_ERROR, Integration, Reduction, Status, integrate, reduce
-from theorykit.flow.trajectory import _ADVICE, Trajectory
+from theorykit.flow.trajectory import _ADVICE, ROUND_OFF, Trajectory, unit_directions
 
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
 _LARGE = 2**20  # entries of X from which two runs side by side gain more than they disturb each other
@@ -59,6 +59,8 @@ class SaveAt:
         for name in ("s", "tau"):
             points = getattr(self, name)
             if points is not None:
+                if isinstance(points, (str, bytes)):
+                    raise InputError(name, repr(points), "increasing positive times")
                 values = vector(name, points)
                 if values.size == 0 or values[0] <= 0.0 or np.any(np.diff(values) <= 0.0):
                     raise InputError(name, f"{values}", "increasing positive times")
@@ -136,12 +138,22 @@ def gradient_flow(
     rtol = finite("rtol", rtol, minimum=_TIGHTEST)
     if rtol > _LOOSEST:
         raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
-    unit = {name: _unit(name, w, problem.data.d) for name, w in (directions or {}).items()}
+    unit = unit_directions(directions, problem.data.d)
     save = save if save is not None else SaveAt()
+    if not isinstance(save, SaveAt):
+        raise InputError("save", repr(save), "a SaveAt, such as SaveAt(num=50)")
+    if progress is not None and not callable(progress):
+        raise InputError("progress", repr(progress), "a function of the fraction done")
+    if not isinstance(events, Sequence):
+        raise InputError("events", repr(events), "a list of Crossing, such as [Crossing('norm', 0.5)]")
     reduction = reduce(problem)
     check_events(statistic_names(reduction, unit), tuple(events))
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
+    if log_taus_at_end[-1] > log_tau_end + 1e-12:
+        name = "s" if save.s is not None else "tau"
+        last = np.asarray(getattr(save, name))[-1]
+        raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     began = time.perf_counter()
     runs = _integrate_all(reduction, log_tau_end, tolerances, progress)
@@ -184,14 +196,6 @@ def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end
     return math.log(finite("tau_end", tau_end, above=0.0))
 
 
-def _unit(name: str, w: ArrayLike, d: int) -> Floats:
-    direction = vector(f"directions[{name!r}]", w, length=d)
-    norm = float(np.linalg.norm(direction))
-    if norm == 0.0:
-        raise InputError(f"directions[{name!r}]", "all zeros", "a direction")
-    return direction / norm
-
-
 def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: float) -> Floats:
     if save.s is not None:
         return np.log([problem.tau_at(float(s)) for s in np.asarray(save.s)])
@@ -216,7 +220,7 @@ def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, 
 def _distance(values: Floats, others: list[Floats]) -> Floats:
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
-    return np.max(gaps, axis=0)
+    return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
 
 
 def _settings(

@@ -46,6 +46,8 @@ class Crossing:
     direction: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.statistic, str):
+            raise InputError("statistic", repr(self.statistic), "the name of a statistic")
         finite("level", self.level)
         if self.direction not in (-1, 0, 1):
             raise InputError("direction", repr(self.direction), "-1 (falling), 0 (both) or 1 (rising)")

@@ -120,8 +120,8 @@ def _logarithm(name: str, value: float | None, logarithm: float, *, zero: bool) 
     """Return the logarithm of a scale that is given either plainly or as its logarithm."""
     by_log = not (isinstance(logarithm, float) and math.isnan(logarithm))
     if (value is None) == (not by_log):
-        got = "neither" if value is None else "both"
-        raise InputError(name, f"{got} {name} and log_{name}", f"exactly one of {name}= and log_{name}=")
+        got = f"neither {name} nor" if value is None else f"both {name} and"
+        raise InputError(name, f"{got} log_{name}", f"exactly one of {name}= and log_{name}=")
     if by_log:
         return finite(f"log_{name}", logarithm)
     number = finite(name, value, minimum=0.0) if zero else finite(name, value, above=0.0)

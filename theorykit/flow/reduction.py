@@ -43,6 +43,7 @@ _WEAKEST = 1e-4  # square root of the relative eigenvalue below which a directio
 _STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apart
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
+_SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
 _CHUNK = 256  # steps between two looks at the progress bar
 _MOST_STEPS = 400_000
@@ -166,6 +167,7 @@ class Reduction:
 def reduce(problem: Problem) -> Reduction:
     """Prepare the reduction: signed samples, Gram matrix, basis, scale of the start."""
     data = problem.data
+    largest = _checked_size(data.X)
     squared = loss_code(problem.loss) == SQUARED
     small = data.X.dtype == np.int8 and data.X.size > _SMALL_FROM
     sign = np.ones(data.n) if squared else data.y
@@ -178,24 +180,38 @@ def reduce(problem: Problem) -> Reduction:
         z = np.ascontiguousarray(data.X * sign[:, None])
         gram = z @ z.T
     norms = np.diagonal(gram).copy()
-    eigenvalues = np.linalg.eigvalsh(gram) if squared or data.n > data.d else np.ones(1)
+    eigenvalues = np.linalg.eigvalsh(gram)
     deficient = eigenvalues[0] <= data.n * 1e-13 * eigenvalues[-1]
     basis = Basis(z, np.empty((0, 0)))
-    if data.n > data.d or (squared and deficient):
+    if data.n > data.d or deficient:
         z = z_small.astype(np.float64) if small else z
         rows = _span(z)
-        z_small, basis = np.empty((0, 0), dtype=np.int8), Basis(rows, np.ascontiguousarray(z @ rows.T))
-    direction = problem.direction
+        size = math.sqrt(float(np.mean(norms)))
+        z_small, basis = np.empty((0, 0), dtype=np.int8), Basis(size * rows, np.ascontiguousarray(z @ rows.T / size))
+    direction = np.abs(problem.direction) if problem.model.degree % 2 == 0 else problem.direction  # even: f(-u) = f(u)
     balanced = bool(np.all(direction == direction[0])) and direction[0] > 0.0
     log_scale = problem.log_alpha + math.log(direction[0]) if balanced else 0.0
-    largest = float(np.abs(data.X).max())
     reduction = Reduction(
         problem, z, z_small, basis, gram, np.array(data.y), log_scale, balanced, largest, norms
     )  # fmt: skip
     if squared:
-        gram_of_state = basis.lift.T @ basis.lift if reduction.span else gram
+        gram_of_state = basis.lift.T @ basis.lift if reduction.span else gram / np.mean(norms)
         reduction.smallest_eigenvalue = float(np.linalg.eigvalsh(gram_of_state)[0])
     return reduction
+
+
+def _checked_size(X: NDArray[Any]) -> float:
+    """Return the size of the largest feature, where its powers stay in the float range."""
+    largest = max(float(X.max()), -float(X.min()))
+    if largest == 0.0:
+        raise InputError("data", "features that are all 0", "at least one that is not")
+    if not _SMALLEST < largest < 1.0 / _SMALLEST:
+        raise InputError(
+            "data",
+            f"features of size {largest:g}",
+            f"{_SMALLEST:g} to {1.0 / _SMALLEST:g} (s X is the same flow as X with alpha s^(1/L) and lambda s^(-2/L))",
+        )
+    return largest
 
 
 def _gram_of_small(z: NDArray[np.int8]) -> Floats:
@@ -225,6 +241,7 @@ def make_pack(
     tau_anchor: float,
     anchors: Floats,
     kappa: float,
+    size: float,
     log_cap: float,
     damped: float,
 ) -> tuple[Any, ...]:
@@ -243,6 +260,7 @@ def make_pack(
             _KERNEL_ENDS,
             log_cap,
             damped,
+            math.log(size),
         ]
     )
     integers = np.array(
@@ -309,14 +327,14 @@ class _Run:
         self.log_clock = True
         self.tau_anchor = 0.0
         self.anchors = _start_anchors(reduction)
-        self.kappa = self._kappa()
+        self.size, self.kappa = self._units()
         self.y = self._with_residual(y * self.kappa)
         self.width = 0.0
 
     def _start(self) -> tuple[float, Floats]:
-        """Return a log tau at which the outputs have moved by at most 0.3 sqrt(rtol), and c there to first order.
+        """Return a log tau at which outputs and exponents have moved by at most 0.3 sqrt(rtol), and c there.
 
-        What the first order leaves out is the square of that, and below the tolerance.
+        c is known to first order; what that leaves out is the square, and below the tolerance.
         """
         reduction = self.reduction
         problem, data, degree = reduction.problem, reduction.problem.data, reduction.problem.model.degree
@@ -337,7 +355,11 @@ class _Run:
         if not np.isfinite([*q, *rates, largest]).all():
             got = f"an unbalanced start at log_alpha = {problem.log_alpha:g}"
             raise InputError("init", got, "a smaller alpha, or init='theory', whose outputs are zero at any scale")
-        speed = log_rate + math.log(max(largest * float(np.abs(rates).sum()), 1e-300))
+        total = float(np.abs(rates).sum())
+        speed = log_rate + math.log(max(largest * total, 1e-300))
+        if reduction.balanced:  # the exponents may move before the outputs do
+            steepness = -degree * reduction.log_scale
+            speed = max(speed, log_rate + steepness + math.log(max(degree**2 * reduction.z_max * total, 1e-300)))
         log_tau = min(math.log(0.3 * math.sqrt(self.rtol)) - speed, math.log(1e-7), self.log_tau_end - 1.0)
         c = rates @ reduction.basis.lift if reduction.span else rates
         return log_tau, c * math.exp(log_tau + log_rate)
@@ -353,7 +375,7 @@ class _Run:
         reduction, power = self.reduction, 2 * self.reduction.problem.model.degree - 2
         log_weights = np.logaddexp(power * self.anchors[0], power * self.anchors[1])
         before = self.axes * self.sizes
-        stiffness = math.log(self.kappa / reduction.targets.size) - reduction.problem.log_weight_decay
+        stiffness = math.log(self.size / reduction.targets.size) - reduction.problem.log_weight_decay
         if stiffness < math.log(_STIFF_FROM):
             return rho
         rows, lift = reduction.basis.rows, reduction.basis.lift
@@ -396,26 +418,31 @@ class _Run:
             residual = residual @ reduction.basis.lift
         return np.concatenate([y, 2.0 * self.kappa / reduction.targets.size * math.exp(log_c) * residual])
 
-    def _kappa(self) -> float:
-        """Return the unit of the state: one unit moves the outputs by about one."""
+    def _units(self) -> tuple[float, float]:
+        """Return the size of the tangent kernel and kappa, the unit of the state.
+
+        One unit of the state moves the outputs or the exponents of the coordinates by about one, whichever comes first:
+        from a tiny start the coordinates grow by many orders of magnitude before any output can be seen.
+        """
         reduction, degree = self.reduction, self.reduction.problem.model.degree
         if self.frame == Frame.KERNEL:
-            ntk_norm = 2.0 * degree**2 * float(np.mean(reduction.squared_norms))
+            size = 2.0 * degree**2 * float(np.mean(reduction.squared_norms))
+            log_steepness = -degree * self._log_sigma()
         else:
-            log_weights = np.concatenate([self.anchors[0], self.anchors[1]]) * (2 * degree - 2)
-            weights = degree**2 * np.exp(log_weights[: self.anchors.shape[1]])
-            weights += degree**2 * np.exp(log_weights[self.anchors.shape[1] :])
+            log_weights = np.logaddexp(*(self.anchors[:2] * (2 * degree - 2)))
+            weights = degree**2 * np.exp(log_weights)
             if reduction.z_small.size:  # entries +-1, and only an order of magnitude is wanted
-                ntk_norm = float(np.sum(weights)) * reduction.z_max**2
+                size = float(np.sum(weights)) * reduction.z_max**2
             else:
-                ntk_norm = float(np.mean((reduction.z**2) @ weights))
-        kappa = ntk_norm / math.sqrt(float(np.mean(reduction.squared_norms))) if reduction.span else ntk_norm
-        return kappa if kappa > 0.0 and math.isfinite(kappa) else 1.0
+                size = float(np.mean((reduction.z**2) @ weights))
+            log_steepness = (degree - 2) * float(self.anchors[:2].max())
+        size = size if size > 0.0 and math.isfinite(size) else 1.0
+        return size, max(size, degree**2 * reduction.z_max * math.exp(min(log_steepness, 600.0)))
 
     def _pack(self) -> tuple[Any, ...]:
         return make_pack(
             self.reduction, self.basis, frame=self.frame, log_clock=self.log_clock, tau_anchor=self.tau_anchor,
-            anchors=self.anchors, kappa=self.kappa, log_cap=self._log_cap(), damped=self.damped,
+            anchors=self.anchors, kappa=self.kappa, size=self.size, log_cap=self._log_cap(), damped=self.damped,
         )  # fmt: skip
 
     def segment(self) -> None:
@@ -454,10 +481,13 @@ class _Run:
         widest = 1.0 if self.frame == Frame.RICH else math.inf
         while status == radau.RUNNING and self.counts[radau.STEPS] < _MOST_STEPS:
             record = (np.empty(_CHUNK), np.empty(_CHUNK), np.empty((_CHUNK, r)), np.empty((_CHUNK, 3, r)))
-            taken, status = radau.advance(
-                compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol, widest,
-                state, last, self.counts, pack, *record,
-            )  # fmt: skip
+            try:
+                taken, status = radau.advance(
+                    compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol,
+                    widest, state, last, self.counts, pack, *record,
+                )  # fmt: skip
+            except np.linalg.LinAlgError:  # a Newton matrix that is singular to the last digit
+                taken, status = 0, radau.NOT_FINITE
             parts.append(tuple(array[:taken].copy() for array in record))
             if taken:
                 clock = float(record[0][taken - 1] + record[1][taken - 1])
@@ -496,9 +526,8 @@ class _Run:
     def _log_cap(self) -> float:
         """Return log of the largest A that is integrated (squared loss), nu counted as at least 1e-3 of the mean."""
         reduction = self.reduction
-        kappa = self.kappa * (math.sqrt(float(np.mean(reduction.squared_norms))) if reduction.span else 1.0)
-        smallest = reduction.smallest_eigenvalue / float(np.mean(reduction.squared_norms))
-        return math.log(reduction.problem.data.n / SLAVING_ERROR) - math.log(kappa * min(1.0, max(smallest, 1e-3)))
+        least = min(1.0, max(reduction.smallest_eigenvalue, 1e-3))
+        return math.log(reduction.problem.data.n / SLAVING_ERROR) - math.log(self.size * least)
 
     def _change_frame(self, pack: tuple[Any, ...]) -> None:
         """Anchor the rich frame where the flow is now."""
@@ -514,7 +543,7 @@ class _Run:
         self.frame = Frame.RICH
         self.anchors = np.vstack([log_u, log_v, signs])
         self.tau_anchor = tau
-        self.kappa = self._kappa()
+        self.size, self.kappa = self._units()
         rho = self.y[r:]
         if self._squared:
             rho = self._turn(rho * math.exp(before - self._log_gain()))

@@ -14,9 +14,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from theorykit._numerics.errors import FlowError, InputError
+from theorykit._numerics.errors import FlowError, InputError, unknown_name
 from theorykit._numerics.serial import plain, replacing
+from theorykit._numerics.validate import finite, vector
 from theorykit.flow.evaluate import Floats, Path, _exp, statistic_names, statistics
 from theorykit.flow.events import Crossing, Event, check_events, find
 from theorykit.flow.identities import drifts
@@ -38,7 +40,11 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+ROUND_OFF = 4.0 * float(np.finfo(np.float64).eps)
+"""Relative error below which no statistic is claimed to be known."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     """A simulated gradient flow.
 
@@ -54,7 +60,7 @@ class Trajectory:
         the other), and on test points test_loss (mean), test_accuracy.
     errors : dict of ndarray, shape (T,)
         Estimated global error of the statistics (not the test ones): the distance to a companion run at ten times the
-        tolerance, which is the error of the looser run and so overestimates that of this one.
+        tolerance, which is the error of the looser run and so overestimates that of this one; at least round-off.
     events : tuple of Event
         Crossings, in time order.
     status, message : str
@@ -82,6 +88,12 @@ class Trajectory:
     _companion: Path | None = field(default=None, repr=False)
     _saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        clock = "s" if np.isfinite(self.s).all() else "log_t"
+        end = f"{clock} = {getattr(self, clock)[-1]:.6g}"
+        shown = f"{self.tau.size} points, {len(self.events)} events, statistics {', '.join(self.stats)}"
+        return f"<Trajectory: {self.status} at {end}, {shown}>"
+
     def raise_for_status(self) -> Trajectory:
         """Return self, or raise `FlowError` if the flow did not reach its end."""
         if self.status != "reached_end":
@@ -96,6 +108,10 @@ class Trajectory:
         InputError
             The trajectory was loaded from a file (which holds statistics and the last weights only).
         """
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+            raise InputError("index", repr(index), "an integer")
+        if not -self.tau.size <= index < self.tau.size:
+            raise InputError("index", repr(index), f"between {-self.tau.size} and {self.tau.size - 1}")
         if self._path is None:
             if index in (-1, self.tau.size - 1) and "w" in self._saved:
                 return np.array(self._saved["w"])
@@ -103,7 +119,7 @@ class Trajectory:
         return self._path.weights(self._log_tau[[index]])[0]
 
     def at(
-        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, Floats] | None = None
+        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, ArrayLike] | None = None
     ) -> Snapshot:
         """Return everything about the flow at one time of its dense output.
 
@@ -111,8 +127,8 @@ class Trajectory:
         ----------
         s, tau : float
             The time: exactly one of them.
-        directions : dict, optional
-            Further unit vectors for cosines.
+        directions : dict of array_like, shape (d,), optional
+            Further predictors for statistics ``cos_NAME``.
 
         Raises
         ------
@@ -123,14 +139,18 @@ class Trajectory:
             raise InputError("s", "neither or both of s and tau", "exactly one of them")
         if self._path is None or self._companion is None:
             raise InputError("at", "a loaded trajectory", "one that was computed in this session")
-        if s is not None:
-            tau = self._path.reduction.problem.tau_at(s)
-        assert tau is not None
-        if not (tau > 0.0 and math.log(tau) <= self._path.end + 1e-12):
-            raise InputError("tau", f"{tau:g}", f"a time in (0, e^{self._path.end:g}], where the flow was followed")
-        return Snapshot(self._path, self._companion, min(math.log(tau), self._path.end))
+        problem, end = self._path.reduction.problem, math.exp(self._path.end)
+        name, given = ("s", s) if s is not None else ("tau", tau)
+        time = finite(name, given, above=0.0)
+        if name == "s":
+            time, end = problem.tau_at(time), end / problem.log_alpha
+        if math.log(time) > self._path.end + 1e-12:
+            raise InputError(name, f"{given:g}", f"at most {end:g}, to where the flow was followed")
+        further = unit_directions(directions, problem.data.d)
+        own, other = (replace(p, directions={**p.directions, **further}) for p in (self._path, self._companion))
+        return Snapshot(own, other, min(math.log(time), self._path.end))
 
-    def crossings(self, event: Crossing, *, directions: Mapping[str, Floats] | None = None) -> tuple[Event, ...]:
+    def crossings(self, event: Crossing, *, directions: Mapping[str, ArrayLike] | None = None) -> tuple[Event, ...]:
         """Return the crossings of one statistic, looked for after the fact.
 
         Parameters
@@ -149,7 +169,7 @@ class Trajectory:
             raise InputError("crossings", "a loaded trajectory", "one that was computed in this session")
         paths = [self._path, self._companion]
         if directions is not None:
-            unit = {name: np.asarray(w) / np.linalg.norm(w) for name, w in directions.items()}
+            unit = unit_directions(directions, self._path.reduction.problem.data.d)
             paths = [replace(path, directions=unit) for path in paths]
         check_events(statistic_names(paths[0].reduction, paths[0].directions), (event,))
         return find(paths[0], paths[1], (event,), self._log_tau, {})
@@ -200,9 +220,10 @@ class Trajectory:
             The file is missing, truncated, pickled, or not a saved trajectory.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays.pop("header")))
+            _check_saved(arrays, header)
             stats = {name[6:]: values for name, values in arrays.items() if name.startswith("stats/")}
             errors = {name[7:]: values for name, values in arrays.items() if name.startswith("errors/")}
             events = tuple(_event(entry) for entry in header["events"])
@@ -235,9 +256,14 @@ class Trajectory:
             upper.plot(x, self.stats[name], label=name.replace("_", " "))
         for name in [n for n in self.stats if n.startswith("cos_")] or ["log_norm"]:
             lower.plot(x, self.stats[name], label=name.replace("_", " "))
+        upper.set_ylabel("accuracy" if shown[0].endswith("accuracy") else "log loss")
+        lower.set_ylabel("cosine" if any(name.startswith("cos_") for name in self.stats) else "log norm")
         for axes in (upper, lower):
             axes.legend(frameon=False)
             axes.spines[["top", "right"]].set_visible(False)
+            axes.ticklabel_format(axis="y", useOffset=False)
+            if axes.get_ylabel() in ("accuracy", "cosine"):
+                axes.set_ylim(min(axes.get_ylim()[0], 0.45), 1.03)
         lower.set_xlabel(label)
         return figure
 
@@ -252,11 +278,25 @@ class Snapshot:
 
     def __getitem__(self, name: str) -> float:
         """Return a statistic."""
+        self._check(name)
         return float(statistics(self.path, np.array([self.log_tau]), [name])[name][0])
 
     def error(self, name: str) -> float:
-        """Return the estimated global error of a statistic."""
-        return abs(self[name] - float(statistics(self.companion, np.array([self.log_tau]), [name])[name][0]))
+        """Return the estimated global error of a statistic, at least its round-off (those on test points have none)."""
+        self._check(name)
+        if name.startswith("test_"):
+            raise InputError("name", repr(name), "a statistic of the training data: test ones have no error estimate")
+        own, other = self[name], float(statistics(self.companion, np.array([self.log_tau]), [name])[name][0])
+        return max(abs(own - other), ROUND_OFF * abs(own))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the statistics."""
+        return statistic_names(self.path.reduction, self.path.directions)
+
+    def _check(self, name: str) -> None:
+        if name not in self.names:
+            raise unknown_name("name", str(name), self.names)
 
     @cached_property
     def weights(self) -> Floats:
@@ -273,6 +313,46 @@ class Snapshot:
         """log|u| and log|v|, shapes (d,)."""
         log_u, log_v = self.path.log_coordinates(np.array([self.log_tau]))
         return log_u[0], log_v[0]
+
+
+def unit_directions(directions: Mapping[str, ArrayLike] | None, d: int) -> dict[str, Floats]:
+    """Return the directions at norm 1; `InputError` if they are not d finite numbers each, not all 0."""
+    if directions is None:
+        return {}
+    if not isinstance(directions, Mapping):
+        raise InputError("directions", repr(directions), "a dict of vectors by name")
+    return {name: _unit(f"directions[{name!r}]", w, d) for name, w in directions.items()}
+
+
+def _unit(argument: str, w: ArrayLike, d: int) -> Floats:
+    direction = vector(argument, w)
+    if direction.size != d:
+        raise InputError(argument, f"{direction.size} entries", f"{d}, one for each feature")
+    size = float(np.abs(direction).max())
+    if size == 0.0:
+        raise InputError(argument, "all zeros", "a direction")
+    direction = direction / size  # so that the norm neither overflows nor underflows
+    return np.asarray(direction / np.linalg.norm(direction))
+
+
+def _check_saved(arrays: Mapping[str, Any], header: Any) -> None:
+    """Raise ValueError where a file has the right entries of the wrong kind."""
+    size = arrays["tau"].shape
+    for name, values in arrays.items():
+        if values.dtype.kind != "f" or (name != "weights" and values.shape != size) or values.ndim != 1:
+            raise ValueError(f"{name} is not what it should be")
+    if header["status"] not in [status.name.lower() for status in Status]:
+        raise ValueError(f"status {header['status']!r}")
+    kinds: dict[str, Any] = {
+        "message": str,
+        "settings": dict,
+        "counts": dict,
+        "wall_s": (int, float),
+        "diagnostics": dict,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(header[name], kind):
+            raise ValueError(f"{name} is not what it should be")
 
 
 def _event(saved: dict[str, Any]) -> Event:

@@ -11,6 +11,7 @@ from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import integer, matrix, vector
 
 _DIRECTIONS = ("theory", "unit")
+_HIGHEST_DEGREE = 100  # u^L and its derivatives as double-precision numbers
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class DiagonalNet:
 
     def __post_init__(self) -> None:
         integer("d", self.d, minimum=1)
-        integer("degree", self.degree, minimum=2)
+        if integer("degree", self.degree, minimum=2) > _HIGHEST_DEGREE:
+            raise InputError("degree", repr(self.degree), f"at most {_HIGHEST_DEGREE}")
 
     @property
     def parameters(self) -> int:
