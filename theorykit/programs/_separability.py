@@ -19,6 +19,7 @@ from theorykit._numerics.errors import InputError, NotSeparableError
 from theorykit._numerics.rounding import Floats, Rows
 from theorykit._numerics.validate import matrix, signs
 from theorykit.programs._l1 import Game
+from theorykit.programs._norms import Norm
 from theorykit.programs._scaled import Candidate, unscaled
 from theorykit.programs.certificate import upper_bound
 
@@ -82,7 +83,7 @@ def at_once(X: NDArray[Any], y: Floats) -> NotSeparableError | None:
     return None
 
 
-def not_separable(X: NDArray[Any], y: Floats, rows: Rows, norm: int, margin_at_most: float) -> NotSeparableError:
+def not_separable(X: NDArray[Any], y: Floats, rows: Rows, norm: Norm, margin_at_most: float) -> NotSeparableError:
     """Return the error with an exact proof where one is in reach, else with the proved bound on the margin."""
     game = Game(rows, y)
     game.play(1.0)
