@@ -49,7 +49,7 @@ class Game:
     """
 
     def __init__(self, rows: Rows, y: Floats, c: Floats | None = None, *, equations: bool = False) -> None:
-        import highspy
+        from highspy import kHighsInf
 
         self.rows, self.y, self.equations = rows, y, equations
         self.c = targets(rows) if c is None else c
@@ -57,10 +57,7 @@ class Game:
         self.signs: Floats = np.empty(0)
         self._side = np.zeros(rows.values.shape[1])  # the sign with which a feature has joined, 0 or _BOTH
         self.scale, self.iterations = 1.0, 0
-        self._inf = highspy.kHighsInf
-        self._lp = highspy.Highs()
-        for option, value in OPTIONS.items():
-            self._lp.setOptionValue(option, value)
+        self._inf, self._lp = kHighsInf, silent_highs()
         none = np.empty(0, dtype=np.int32), np.empty(0)
         for _ in y:
             self._lp.addRow(0.0, 0.0 if equations else self._inf, 0, *none)
@@ -139,7 +136,17 @@ class Game:
         return kept, active
 
 
-OPTIONS: dict[str, Any] = {
+def silent_highs() -> Any:
+    """Return an empty HiGHS model with our options (`highspy.Highs` itself prints a banner on stdout)."""
+    from highspy._core import _Highs
+
+    model = _Highs()
+    for option, value in _OPTIONS.items():
+        model.setOptionValue(option, value)
+    return model
+
+
+_OPTIONS: dict[str, Any] = {
     "output_flag": False,
     "solver": "simplex",
     "presolve": "off",

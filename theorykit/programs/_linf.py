@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from theorykit._numerics.rounding import Floats, Rows, row_residuals
-from theorykit.programs._l1 import OPTIONS, SMALLEST_VALUE, basic_solution
+from theorykit.programs._l1 import SMALLEST_VALUE, basic_solution, silent_highs
 from theorykit.programs._scaled import Candidate, targets
 from theorykit.programs._statement import SolverError
 
@@ -44,9 +44,7 @@ class _Box:
         self.scale, self.iterations = 1.0, 0
         self._n, self._d = rows.values.shape
         self._optimal = highspy.HighsModelStatus.kOptimal
-        self._lp = highspy.Highs()
-        for option, value in OPTIONS.items():
-            self._lp.setOptionValue(option, value)
+        self._lp = silent_highs()
         none = np.empty(0, dtype=np.int32), np.empty(0)
         for _ in y:
             self._lp.addRow(0.0, 0.0 if equations else highspy.kHighsInf, 0, *none)
