@@ -6,6 +6,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ from theorykit.programs._statement import (
     solver_version,
 )
 from theorykit.programs._triangle import one_thread
+from theorykit.programs._uniqueness import Uniqueness, Verdict, of_equations
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +282,12 @@ class MinNorm:
         Norm 2: proved bound on ||w - w*||_2, with w* the exact solution. None for the other norms, whose solution need
         not be unique.
     norm : {1, 2, inf, "group"}
+    uniqueness : {"proved", "disproved", "unknown"}
+        Whether w is proved to be the only solution, or proved not to be. Found out when first asked for.
+    uniqueness_reason : str
+        Why, in words.
+    alternative : ndarray, shape (d,), or None
+        Where uniqueness is disproved, another solution (to round-off); all between it and w are solutions, too.
     solver : str
         What solved it, with version.
     iterations : int
@@ -315,6 +323,26 @@ class MinNorm:
     def value(self) -> float:
         """The norm that the solution is proved to have at most."""
         return self.certificate.upper
+
+    @property
+    def uniqueness(self) -> Verdict:
+        """Whether w is the only solution: "proved", "disproved" or "unknown"."""
+        return self._uniqueness.verdict
+
+    @property
+    def uniqueness_reason(self) -> str:
+        """Why."""
+        return self._uniqueness.reason
+
+    @property
+    def alternative(self) -> Floats | None:
+        """Another solution, shape (d,), where uniqueness is disproved."""
+        return self._uniqueness.alternative
+
+    @cached_property
+    def _uniqueness(self) -> Uniqueness:
+        norm = Norm(self.norm, self.certificate.groups)
+        return of_equations(self.X, self.y, self.w, self.dual, self.certificate.independent, norm)
 
     def as_cvxpy(self) -> Any:
         """Return the program as a `cvxpy.Problem` in one variable w.

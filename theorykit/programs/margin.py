@@ -6,6 +6,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from theorykit.programs._sealed import hash_rows, read, write
 from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, solve_statement, solver_version, statement
 from theorykit.programs._triangle import one_thread
+from theorykit.programs._uniqueness import Uniqueness, Verdict, of_margin
 from theorykit.programs.certificate import Certificate, intact, seal, smallest_margin
 
 
@@ -42,6 +44,12 @@ class MaxMargin:
         Norm 2: proved bound on ||w - w*||_2, with w* the exact optimum of min 1/2 ||w||^2 subject to Zw >= 1. None for
         the other norms, whose optimum need not be unique.
     norm : {1, 2, inf, "group"}
+    uniqueness : {"proved", "disproved", "unknown"}
+        Whether w is proved to be the only solution, or proved not to be. Found out when first asked for.
+    uniqueness_reason : str
+        Why, in words.
+    alternative : ndarray, shape (d,), or None
+        Where uniqueness is disproved, another solution (to round-off); all between it and w are solutions, too.
     solver : str
         What solved it, with version.
     iterations : int
@@ -77,6 +85,25 @@ class MaxMargin:
     def margin(self) -> float:
         """The margin that w is proved to have."""
         return self.certificate.lower
+
+    @property
+    def uniqueness(self) -> Verdict:
+        """Whether w is the only solution: "proved", "disproved" or "unknown"."""
+        return self._uniqueness.verdict
+
+    @property
+    def uniqueness_reason(self) -> str:
+        """Why."""
+        return self._uniqueness.reason
+
+    @property
+    def alternative(self) -> Floats | None:
+        """Another solution, shape (d,), where uniqueness is disproved."""
+        return self._uniqueness.alternative
+
+    @cached_property
+    def _uniqueness(self) -> Uniqueness:
+        return of_margin(self.X, self.y, self.w, self.dual, Norm(self.norm, self.certificate.groups))
 
     def as_cvxpy(self) -> Any:
         """Return the program as a `cvxpy.Problem` in one variable w.
