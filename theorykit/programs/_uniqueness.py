@@ -1,7 +1,7 @@
 """Whether a solution is the only one: proofs by enclosures or in exact arithmetic, and second solutions.
 
-For min ||w||_1 subject to z_i . w >= c_i (or = c_i), let nu be dual optimal, A the samples with nu_i > 0 (all of them for
-equations) and F the support of an optimal w. If |Z^T nu|_k < 1 off F and Z_AF has full column rank, w is the only
+For min ||w||_1 subject to z_i . w >= c_i (or = c_i), let nu be dual optimal, A the samples with nu_i > 0 (all of them
+for equations) and F the support of an optimal w. If |Z^T nu|_k < 1 off F and Z_AF has full column rank, w is the only
 solution: along any other direction v that keeps all constraints, the norm grows at least by sum_k (Z^T nu)_k v_k >= 0,
 and by more unless v is 0 off F and Z_A v = 0. Conversely, if no nu has this property, some direction v != 0 keeps both
 the active constraints and the norm.
@@ -72,6 +72,11 @@ class _Solved(NamedTuple):
     def products(self, dual: Floats) -> tuple[Floats, Floats]:
         """Enclose sum_i dual_i y_i z_i."""
         return column_products(self.rows, self.y * dual)
+
+    def middle(self, dual: Floats) -> Floats:
+        """Return sum_i dual_i y_i z_i to round-off."""
+        lower, upper = self.products(dual)
+        return np.asarray(0.5 * (lower + upper))
 
     def largest(self) -> float:
         """The largest entry of the rows."""
@@ -151,7 +156,7 @@ def _enclosed(matrix: Floats, residual: Floats, uncertain: Floats | None = None)
     return radii if np.isfinite(radii).all() else None
 
 
-def _misses(lower: Floats, upper: Floats, wanted: Any) -> Floats:
+def _misses(lower: Any, upper: Any, wanted: Any) -> Floats:
     """Bound |value - wanted| for values in the intervals."""
     return np.asarray(np.maximum(up(wanted - lower), up(upper - wanted)))
 
@@ -203,21 +208,21 @@ def _l1_vertex(solved: _Solved, support: Indices, active: Indices) -> Uniqueness
 def _twins(solved: _Solved, w: Floats, support: Indices, signs: Floats, tight: Indices) -> Uniqueness | None:
     """Share a weight with a copy of its feature, where all features that may join are copies of used ones."""
     columns = solved.rows.values
-    copies: list[tuple[int, int, float]] = []
-    for k in tight:
-        for used in support:
-            for sign in (1.0, -1.0):
-                if (columns[:, used].astype(np.float64) == sign * columns[:, k].astype(np.float64)).all():
-                    copies.append((int(k), int(used), sign))
+    copies = [
+        (int(k), int(used), sign)
+        for k in tight
+        for used in support
+        for sign in (1.0, -1.0)
+        if (columns[:, used].astype(np.float64) == sign * columns[:, k].astype(np.float64)).all()
+    ]
     if {k for k, _, _ in copies} != {int(k) for k in tight}:
         return None
     k, used, sign = copies[0]
     alternative = w.copy()
     alternative[used] *= 0.5
     alternative[k] = sign * alternative[used]
-    reason = (
-        f"feature {k} is feature {used} again{'' if sign > 0 else ', with the other sign'}: they can share its weight"
-    )
+    again = "again" if sign > 0.0 else "with the other sign"
+    reason = f"feature {k} is feature {used} {again}: they can share its weight"
     return Uniqueness("disproved", reason, alternative)
 
 
@@ -259,9 +264,7 @@ def _l1_strictly(solved: _Solved, support: Indices, signs: Floats, active: Indic
         loose = np.maximum(-low, high) + 1.01 * solved.largest() * float(radii.sum()) < 1.0
         loose[support] = True
         if loose.all() and (solved.equations or (dual[samples] > radii).all()):
-            return Uniqueness(
-                "proved", "exact w, and multipliers with |Z^T dual| < 1 for every feature it does not use"
-            )
+            return Uniqueness("proved", "exact w, and multipliers with |Z^T dual| < 1 for all features left out")
     return Uniqueness("unknown", "strict multipliers exist in floating point, but were not proved")
 
 
@@ -269,7 +272,7 @@ def _l1_face(solved: _Solved, support: Indices, signs: Floats, active: Indices, 
     """Disprove uniqueness by a direction in which constraints and norm stay, checked in exact arithmetic."""
     unknown = Uniqueness("unknown", "other solutions exist in floating point, but were not proved")
     moved = np.flatnonzero(np.abs(direction) > _SMALL * np.abs(direction).max(initial=0.0))
-    if len(moved) == 0 or len(moved) > _EXACT or not _dual_optimal(solved, support, signs):
+    if len(moved) == 0 or len(moved) > _EXACT or not _dual_optimal(solved, support, signs, active):
         return unknown
     biggest = np.abs(direction[moved]).max()
     exact = [Fraction(float(v / biggest)).limit_denominator(_DENOMINATOR) for v in direction[moved]]
@@ -321,7 +324,7 @@ def _steepest(solved: _Solved, support: Indices, signs: Floats, active: Indices)
     present = np.zeros((2, len(solved.w)), dtype=bool)
     present[:, support] = True
     dual = np.zeros(len(solved.dual))
-    products, size = sum(solved.products(solved.dual)) / 2.0, 0.0
+    products, size = solved.middle(solved.dual), 0.0
     while True:
         magnitudes = np.where(present[(products < 0.0).astype(int), np.arange(len(products))], 0.0, np.abs(products))
         joining = np.argsort(-magnitudes, kind="stable")[:_COLUMNS]
@@ -338,7 +341,7 @@ def _steepest(solved: _Solved, support: Indices, signs: Floats, active: Indices)
         model.run()
         size = -float(model.getInfo().objective_function_value)
         dual[active] = np.array(model.getSolution().row_dual[:n])
-        products = sum(solved.products(dual)) / 2.0
+        products = solved.middle(dual)
     direction = np.zeros(len(solved.w))
     if len(features) > len(support):
         np.add.at(direction, features, np.array(sides) * np.array(model.getSolution().col_value))
@@ -376,7 +379,7 @@ def _exact_product(matrix: Floats, vector: list[Fraction]) -> list[Fraction]:
     """Return matrix @ vector, exactly."""
     import flint
 
-    left = flint.fmpq_mat(*matrix.shape, [_rational(v) for v in matrix.ravel()])
+    left = flint.fmpq_mat(matrix.shape[0], matrix.shape[1], [_rational(v) for v in matrix.ravel()])
     right = flint.fmpq_mat(len(vector), 1, [flint.fmpq(v.numerator, v.denominator) for v in vector])
     return [Fraction(int(v.p), int(v.q)) for v in (left * right).entries()]
 
@@ -388,12 +391,12 @@ def _feasible(solved: _Solved, exact: list[Fraction], support: Indices, active: 
     return _rows_hold(solved, w, 2.0**-50 * np.abs(w), active)
 
 
-def _dual_optimal(solved: _Solved, support: Indices, signs: Floats) -> bool:
+def _dual_optimal(solved: _Solved, support: Indices, signs: Floats, active: Indices) -> bool:
     """Whether the multipliers, solved for exactly on the features where they are tight, prove w optimal."""
     samples = np.flatnonzero(np.abs(solved.dual) > _SMALL * np.abs(solved.dual).max())
     low, high = solved.products(solved.dual)
     tight = np.union1d(support, np.flatnonzero(np.maximum(-low, high) > 1.0 - _TOLERANCE))
-    if len(samples) > min(_EXACT, len(tight)):
+    if len(samples) > min(_EXACT, len(tight)) or not np.isin(samples, active).all():
         return False
     sides = np.sign(low + high)[tight]
     exact = _exact_solution(solved.block(samples, tight).T, sides)
@@ -440,25 +443,22 @@ def _linf_vertex(solved: _Solved, free: Indices, active: Indices, size: float) -
     errors = up(high - low)[active]  # of the last column
     radii = _enclosed(block, _misses(*solved.outputs(w), solved.c)[active], _last(errors.max(), len(block)))
     low, high = solved.products(dual)
-    total = (
-        sum_bounds(np.where(sides > 0, low, -high)[sides != 0.0])[0],
-        sum_bounds(np.where(sides > 0, high, -low)[sides != 0.0])[1],
-    )
-    residual = np.append(_misses(low, high, 0.0)[free], _misses(np.array(total[0]), np.array(total[1]), 1.0))
+    held = sides != 0.0
+    inward, outward = np.where(sides > 0.0, low, -high)[held], np.where(sides > 0.0, high, -low)[held]
+    total = np.array([sum_bounds(inward)[0], sum_bounds(outward)[1]])
+    residual = np.append(_misses(low, high, 0.0)[free], _misses(total[0], total[1], 1.0))
     weights = _enclosed(block.T, residual, errors)
     if radii is None or weights is None:
         return Uniqueness("unknown", "the equations of the vertex are too ill-conditioned")
     spread = 1.01 * solved.largest() * float(weights.sum())
-    strict = (np.where(sides > 0, low, -high)[sides != 0.0] > spread).all()
-    inside = (np.abs(w[free]) + radii[:-1] < size - radii[-1]).all()
+    strict = bool((inward > spread).all())
+    inside = size > radii[-1] and bool((np.abs(w[free]) + radii[:-1] < size - radii[-1]).all())
     whole = np.full(len(w), radii[-1])
     whole[free] = radii[:-1]
     if not solved.equations:
-        strict = strict and (dual[active] > weights).all() and _rows_hold(solved, w, whole, active)
+        strict = strict and bool((dual[active] > weights).all()) and _rows_hold(solved, w, whole, active)
     if strict and inside:
-        return Uniqueness(
-            "proved", "a non-degenerate vertex: every weight at the bound has a multiplier of its own, proved"
-        )
+        return Uniqueness("proved", "a non-degenerate vertex: (Z^T dual)_k != 0 for all weights at the bound, proved")
     return Uniqueness("unknown", "the solution is degenerate up to round-off")
 
 
