@@ -89,7 +89,7 @@ def of_margin(X: NDArray[Any], y: Floats, w: Floats, dual: Floats, norm: Norm) -
     lowest = int(scaled.exponents.min())
     if scaled.exponents.max() - lowest > 1000:
         return Uniqueness("unknown", "the samples are of too different scales to decide")
-    c = np.asarray(shift(1.0, lowest - scaled.exponents))
+    c = np.asarray(shift(np.ones(len(X)), lowest - scaled.exponents))
     solved = _Solved(_plain(scaled), y, c, shift(w, lowest), shift(dual, scaled.exponents - lowest), False)
     return _rescaled(_decided(solved, norm), -lowest)
 
