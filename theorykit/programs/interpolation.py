@@ -534,9 +534,9 @@ def _distance_bound(certificate: NormCertificate, rows: Rows, y: Floats) -> floa
     if certificate.norm != 2:
         return None
     w, nu = certificate.w, certificate.dual * certificate.upper
-    correction = _correction(rows, y, w, certificate.independent)
     if not y.any():
-        return 0.0 if not w.any() else norm_upper(np.abs(w), 2)
+        return norm_upper(np.abs(w), 2)
+    correction = _correction(rows, y, w, certificate.independent)
     if correction is None:
         return math.inf
     lower, upper = column_products(rows, nu)
