@@ -411,17 +411,56 @@ def test_a_whole_edge_of_solutions():
     assert_other_solution(min_norm([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]], [2.0, 0.0], norm=1))
 
 
+def test_an_edge_among_the_features_in_use():
+    """The samples with a multiplier do not fix the weights, although no other feature may join."""
+    result = max_margin([[1.0, 1.0], [1.0, 0.9]], [1, 1], norm=1)
+    assert result.uniqueness == "proved"  # (1, 0): the second sample forbids the rest of the first one's edge
+    assert_other_solution(max_margin([[1.0, 1.0], [2.0, 0.5], [0.5, 2.0]], [1, 1, 1], norm=1))
+
+
 def test_a_feature_without_entries_is_free_in_linf():
     X = np.array([[1.0, 0.0, 2.0], [0.5, 0.0, 1.0]])
     assert_other_solution(max_margin(X, [1, 1], norm="inf"))
     assert_other_solution(min_norm(X[:1], [1.0], norm=np.inf))
 
 
-@pytest.mark.parametrize("norm", [1, "inf"])
+@pytest.mark.parametrize("norm", [1, "inf", "group"])
 def test_generic_data_have_one_solution(norm):
     rng = np.random.default_rng(13)
     X, y = rng.standard_normal((20, 50)), rng.standard_normal(20)
-    for result in (max_margin(X, np.sign(y), norm=norm), min_norm(X, y, norm=norm)):
+    groups = groups_for(norm, 50)
+    for result in (
+        max_margin(X, np.sign(y), norm=norm, groups=groups),
+        min_norm(X, y, norm=norm, groups=groups),
+    ):
         assert result.uniqueness == "proved"
-        assert "vertex" in result.uniqueness_reason
+        assert "proved" in result.uniqueness_reason
         assert result.alternative is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_solution_for_groups_by_another_solver(seed):
+    """No weight can move by more than the square root of the tolerance while the norm stays."""
+    import cvxpy as cp
+
+    rng = np.random.default_rng(seed)
+    X, y, groups = rng.standard_normal((3, 8)), rng.standard_normal(3), np.array([0, 0, 1, 1, 1, 2, 2, 2])
+    result = min_norm(X, y, norm="group", groups=groups)
+    assert result.uniqueness == "proved"
+    w = cp.Variable(8)
+    size = cp.sum([cp.norm(w[groups == g], 2) for g in range(3)])
+    for k in range(8):
+        limits = [X @ w == y, size <= result.value * (1.0 + 1e-8)]
+        ends = [cp.Problem(goal, limits).solve(solver="CLARABEL") for goal in (cp.Minimize(w[k]), cp.Maximize(w[k]))]
+        assert ends[1] - ends[0] < 1e-2 * result.value
+
+
+@pytest.mark.parametrize("program", [max_margin, min_norm])
+def test_groups_that_come_twice_are_not_said_to_be_unique(program):
+    rng = np.random.default_rng(14)
+    X, y = rng.standard_normal((4, 9)), rng.standard_normal(4)
+    y = np.sign(y) if program is max_margin else y
+    groups = np.arange(9) // 3
+    result = program(np.hstack((X, X)), y, norm="group", groups=np.append(groups, groups + 3))
+    assert result.certificate.gap < 1e-9
+    assert result.uniqueness != "proved"

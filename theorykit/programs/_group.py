@@ -64,7 +64,8 @@ def solve(
 
 
 def _group_norms(values: Floats, groups: Groups) -> Floats:
-    return np.asarray(np.sqrt(np.bincount(groups, values * values)))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.sqrt(np.bincount(groups, values * values)))
 
 
 def _working_set(problem: _Problem) -> tuple[Floats, Floats, int]:
