@@ -68,6 +68,7 @@ def test_the_checks_of_the_proofs_can_fail():
 def test_what_is_said_on_uniqueness_is_true():
     rows = table.uniqueness(60, seed=1)
     assert {row["said"] for row in rows} >= {"proved", "disproved"}
+    assert sum(row["said"] == "unknown" for row in rows) <= 3
     for row in rows:
         if row["said"] == "proved":
             assert row["width"] < 1e-5, row
@@ -422,6 +423,12 @@ def test_a_feature_without_entries_is_free_in_linf():
     X = np.array([[1.0, 0.0, 2.0], [0.5, 0.0, 1.0]])
     assert_other_solution(max_margin(X, [1, 1], norm="inf"))
     assert_other_solution(min_norm(X[:1], [1.0], norm=np.inf))
+
+
+def test_a_face_of_solutions_in_linf():
+    """The first weight is held by the sample it is needed for, the second is free in an interval."""
+    assert_other_solution(max_margin([[1.0, 0.0], [1.0, 0.5]], [1, 1], norm="inf"))
+    assert_other_solution(min_norm([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]], [2.0, 1.0], norm="inf"))
 
 
 @pytest.mark.parametrize("norm", [1, "inf", "group"])

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
 from scipy.optimize import linprog
 
 from theorykit._numerics.linear import right_inverse
 from theorykit._numerics.rounding import Floats, Rows, scale_rows, shift, sum_bounds, up
+from theorykit.programs._exact import exact_product, exact_solution
 from theorykit.programs._group_uniqueness import decided_group
 from theorykit.programs._l1 import silent_highs
 from theorykit.programs._norms import Norm
 from theorykit.programs._pair import Pair, Uniqueness
+from theorykit.programs._polyhedron import decided_vertex
 from theorykit.programs._triangle import one_thread
 
 Indices = NDArray[np.intp]
@@ -187,7 +188,7 @@ def _l1_exactly(solved: Pair, support: Indices) -> Uniqueness:
     active = np.arange(len(solved.y)) if solved.equations else active
     if len(support) > min(_EXACT, len(active)):
         return Uniqueness("unknown", f"the solution is degenerate, with more than {_EXACT} features or too few samples")
-    exact = _exact_solution(solved.block(active, support), solved.c[active])
+    exact = exact_solution(solved.block(active, support), solved.c[active])
     if exact is None:
         return Uniqueness("unknown", "the solution is degenerate, and not exact on the active samples")
     signs = np.array([(v > 0) - (v < 0) for v in exact], dtype=np.float64)
@@ -262,7 +263,7 @@ def _l1_face(solved: Pair, support: Indices, signs: Floats, active: Indices, dir
         return unknown
     biggest = np.abs(direction[moved]).max()
     exact = [Fraction(float(v / biggest)).limit_denominator(_DENOMINATOR) for v in direction[moved]]
-    outputs = _exact_product(solved.block(active, moved), exact)
+    outputs = exact_product(solved.block(active, moved), exact)
     kept = [v == 0 if solved.equations else v >= 0 for v in outputs]
     place = {int(k): sign for k, sign in zip(support, signs, strict=True)}
     growth = sum(
@@ -337,39 +338,6 @@ def _steepest(solved: Pair, support: Indices, signs: Floats, active: Indices) ->
 # --- exact arithmetic -------------------------------------------------------------------------------------------------
 
 
-def _exact_solution(matrix: Floats, right: Floats) -> list[Fraction] | None:
-    """Return the exact solution of (perhaps overdetermined) equations of full column rank; None if there is none."""
-    import flint
-
-    rows, columns = matrix.shape
-    pivots = np.sort(qr(matrix.T.astype(np.float64), mode="r", pivoting=True)[1][:columns])
-    if rows < columns:
-        return None
-    square = flint.fmpq_mat(columns, columns, [_rational(v) for v in matrix[pivots].ravel()])
-    try:
-        solution = square.solve(flint.fmpq_mat(columns, 1, [_rational(v) for v in right[pivots]]))
-    except ZeroDivisionError:
-        return None
-    values = [Fraction(int(v.p), int(v.q)) for v in solution.entries()]
-    wanted = [Fraction(float(v)) for v in right]
-    return values if _exact_product(matrix, values) == wanted else None
-
-
-def _rational(value: Any) -> Any:
-    import flint
-
-    return flint.fmpq(*float(value).as_integer_ratio())
-
-
-def _exact_product(matrix: Floats, vector: list[Fraction]) -> list[Fraction]:
-    """Return matrix @ vector, exactly."""
-    import flint
-
-    left = flint.fmpq_mat(matrix.shape[0], matrix.shape[1], [_rational(v) for v in matrix.ravel()])
-    right = flint.fmpq_mat(len(vector), 1, [flint.fmpq(v.numerator, v.denominator) for v in vector])
-    return [Fraction(int(v.p), int(v.q)) for v in (left * right).entries()]
-
-
 def _feasible(solved: Pair, exact: list[Fraction], support: Indices, active: Indices) -> bool:
     """Whether the exact w satisfies all inequalities: those that are not active by enclosure, with room to spare."""
     w = np.zeros(len(solved.w))
@@ -385,7 +353,7 @@ def _dual_optimal(solved: Pair, support: Indices, signs: Floats, active: Indices
     if len(samples) > min(_EXACT, len(tight)) or not np.isin(samples, active).all():
         return False
     sides = np.sign(low + high)[tight]
-    exact = _exact_solution(solved.block(samples, tight).T, sides)
+    exact = exact_solution(solved.block(samples, tight).T, sides)
     if exact is None or (not solved.equations and min(exact) < 0):
         return False
     if (sides[np.searchsorted(tight, support)] != signs).any():
@@ -413,12 +381,25 @@ def _decided_linf(solved: Pair) -> Uniqueness:
     active = np.arange(len(solved.y))
     if not solved.equations:
         active = np.flatnonzero(solved.dual > _SMALL * solved.dual.max())
-    if len(active) != len(free) + 1:
-        return Uniqueness("unknown", "the solution is degenerate")
-    return _linf_vertex(solved, free, active, size)
+    found = _linf_vertex(solved, free, active, size) if len(active) == len(free) + 1 else None
+    return found or _linf_exactly(solved, size)
 
 
-def _linf_vertex(solved: Pair, free: Indices, active: Indices, size: float) -> Uniqueness:
+def _linf_exactly(solved: Pair, size: float) -> Uniqueness:
+    """Decide a degenerate solution of few features as a linear program in (w, t), |w_k| <= t."""
+    d = len(solved.w)
+    if d >= _EXACT:
+        return Uniqueness("unknown", f"the solution is degenerate, with {_EXACT} features or more")
+    everyone = np.arange(d)
+    samples = np.column_stack((solved.block(np.arange(len(solved.y)), everyone), np.zeros(len(solved.y))))
+    box = np.column_stack((np.vstack((np.eye(d), -np.eye(d))), np.ones(2 * d)))
+    wanted = np.append(solved.c, np.zeros(2 * d))
+    equal = np.append(np.full(len(solved.y), solved.equations), np.zeros(2 * d, dtype=bool))
+    found = decided_vertex(np.vstack((samples, box)), wanted, equal, np.append(solved.w, size))
+    return found._replace(alternative=None if found.alternative is None else found.alternative[:-1])
+
+
+def _linf_vertex(solved: Pair, free: Indices, active: Indices, size: float) -> Uniqueness | None:
     """Enclose the exact pair at a vertex: the free weights and the common size of all others."""
     sides = np.sign(solved.w)
     sides[free] = 0.0
@@ -435,7 +416,7 @@ def _linf_vertex(solved: Pair, free: Indices, active: Indices, size: float) -> U
     residual = np.append(_misses(low, high, 0.0)[free], _misses(total[0], total[1], 1.0))
     weights = _enclosed(block.T, residual, errors)
     if radii is None or weights is None:
-        return Uniqueness("unknown", "the equations of the vertex are too ill-conditioned")
+        return None
     spread = 1.01 * solved.largest() * float(weights.sum())
     strict = bool((inward > spread).all())
     inside = size > radii[-1] and bool((np.abs(w[free]) + radii[:-1] < size - radii[-1]).all())
@@ -445,7 +426,7 @@ def _linf_vertex(solved: Pair, free: Indices, active: Indices, size: float) -> U
         strict = strict and bool((dual[active] > weights).all()) and _rows_hold(solved, w, whole, active)
     if strict and inside:
         return Uniqueness("proved", "a non-degenerate vertex: (Z^T dual)_k != 0 for all weights at the bound, proved")
-    return Uniqueness("unknown", "the solution is degenerate up to round-off")
+    return None
 
 
 def _last(error: float, length: int) -> Floats:
