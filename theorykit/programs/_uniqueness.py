@@ -33,6 +33,7 @@ _SMALL = 1e-9
 _EXACT = 64
 _TOLERANCE = 1e-9
 _STRICT = 1e-7
+_ENOUGH = 0.99
 _COLUMNS = 500
 _DENOMINATOR = 10**6
 
@@ -196,6 +197,9 @@ def _l1_exactly(solved: Pair, support: Indices) -> Uniqueness:
         return Uniqueness("unknown", "the solution is degenerate, and round-off decides which features it uses")
     if not solved.equations and not _feasible(solved, exact, support, active):
         return Uniqueness("unknown", "the exact vertex next to the solution violates a constraint")
+    shortest = _shortest(solved, support, signs, active)
+    if shortest is not None:
+        return _l1_strictly(solved, support, signs, active, shortest)
     size, dual, direction = _steepest(solved, support, signs, active)
     if size >= 1.0 - _STRICT:
         return _l1_face(solved, support, signs, active, direction)
@@ -290,8 +294,20 @@ def _longest(solved: Pair, step: Floats) -> float:
     return 0.5 * min(limits)
 
 
+def _shortest(solved: Pair, support: Indices, signs: Floats, active: Indices) -> Floats | None:
+    """Return the shortest multipliers with Z^T nu = signs on the support, if they are strict: often they are."""
+    weights = np.linalg.pinv(solved.block(active, support).T.astype(np.float64)) @ signs
+    dual = np.zeros(len(solved.dual))
+    dual[active] = weights
+    largest = float(np.abs(np.delete(solved.middle(dual), support)).max(initial=0.0))
+    positive = solved.equations or bool(weights.min() > _SMALL * weights.max())
+    return weights if positive and largest < _ENOUGH else None
+
+
 def _steepest(solved: Pair, support: Indices, signs: Floats, active: Indices) -> tuple[float, Floats, Floats]:
     """Minimise max |Z^T nu|_k off the support over the multipliers with Z^T nu = signs on it, by HiGHS.
+
+    Multipliers for which it is below _ENOUGH will do: the search goes no further.
 
     Its dual: maximise -signs . v_F over directions v that keep the active constraints, ||v||_1 <= 1 off the support.
     Returns the value (from 1 on: v is a direction to other solutions), the multipliers, and the direction.
@@ -329,6 +345,9 @@ def _steepest(solved: Pair, support: Indices, signs: Floats, active: Indices) ->
         size = -float(model.getInfo().objective_function_value)
         dual[active] = np.array(model.getSolution().row_dual[:n])
         products = solved.middle(dual)
+        largest = float(np.abs(np.delete(products, support)).max(initial=0.0))
+        if largest < _ENOUGH:
+            return largest, dual[active], np.zeros(len(solved.w))
     direction = np.zeros(len(solved.w))
     if len(features) > len(support):
         np.add.at(direction, features, np.array(sides) * np.array(model.getSolution().col_value))
