@@ -269,7 +269,8 @@ class LayeredNet:
             into[0] += parts["b1"] ** 2
         rows = [np.einsum("ku,ku->k", W, W) for W in weights[1:]]  # a unit of the layer below may have several
         outward = [row.reshape(-1, norms.size).sum(axis=0) for row, norms in zip(rows, into, strict=True)]
-        incoming, outgoing = (np.concatenate([*norms, np.zeros(0)]) for norms in (into, outward))
+        none = np.zeros(0, dtype=weights[0].dtype)
+        incoming, outgoing = (np.concatenate([*norms, none]) for norms in (into, outward))
         return Invariants(self.phi.power * outgoing - incoming, self.phi.power * outgoing + incoming, 2)
 
     def _theta(self, theta: ArrayLike) -> Array:
