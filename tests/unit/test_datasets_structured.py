@@ -197,7 +197,7 @@ SQUARE = np.array([[1.0, 2.0], [2.5, 1.0]])
         (lambda: matrix_entries([[0, 1]], [1.0], shape=(3, 4)), "shape: got 3 x 4; wanted a square matrix"),
         (
             lambda: matrix_entries([[0, 1], [1, 0]], [1.0, 2.0], shape=(3, 3)),
-            r"values: got 2 at \(1, 0\) and 1 at \(0, 1\); wanted one value for one entry",
+            r"values: got 1 at \(0, 1\) and 2 at \(1, 0\); wanted one value for one entry",
         ),
         (lambda: matrix_entries([[0, 1]], [1.0, 2.0], shape=(3, 3)), "values: got 2 entries; wanted 1"),
         (lambda: sparse_parity(3, 4, k=5), "k: got 5; wanted an integer from 1 to d = 4"),
