@@ -79,7 +79,8 @@ class LayeredNet:
     @property
     def directions(self) -> Mapping[str, bool]:
         """Names of the initial directions, and whether the output vanishes there."""
-        twin = {"twin": True} if len(self.layers) > 1 and self.layers[-2].units % 2 == 0 else {}
+        hidden = [layer.units for layer in self.layers[:-1]]
+        twin = {"twin": True} if hidden and all(units % 2 == 0 for units in hidden) else {}
         return {"theory": True, "zero_last": True} | twin | {"he": False, "orthogonal": False}
 
     def direction(self, init: str | ArrayLike = "theory", seed: int = 0) -> Array:
@@ -91,8 +92,8 @@ class LayeredNet:
         ----------
         init : str or array_like, shape (P,)
             - ``"zero_last"``, also called ``"theory"``: a He draw with the last layer 0; zero output.
-            - ``"twin"``: a He draw in which the units (channels) of the last hidden layer come in equal pairs with
-              opposite read-outs; zero output. Needs an even number of them.
+            - ``"twin"``: two copies side by side, units of even and of odd number, of one He draw of half the widths,
+              with opposite read-outs; zero output. Needs even numbers of hidden units (channels).
             - ``"he"``: W_l ~ N(0, 2/width), width the number of rows of W_l.
             - ``"orthogonal"``: W_l has orthonormal columns (rows where it is wide), Haar distributed.
             - an array: any finite, non-zero direction.
@@ -115,16 +116,25 @@ class LayeredNet:
         theta = np.zeros(self.parameters)
         parts = self.unpack(theta)
         matrices = [parts[f"W{k + 1}"] for k in range(len(self.layers))]
-        for W in matrices:
-            W[...] = _orthogonal(rng, *W.shape) if init == "orthogonal" else _he(rng, *W.shape)
+        for k, W in enumerate(matrices):
+            if init == "twin":
+                self._put_twins(rng, W, k)
+            else:
+                W[...] = _orthogonal(rng, *W.shape) if init == "orthogonal" else _he(rng, *W.shape)
         if init in ("theory", "zero_last"):
             matrices[-1][...] = 0.0
-        elif init == "twin":
-            units = self.layers[-2].units
-            readout = matrices[-1].reshape(-1, units, self.outputs)
-            matrices[-2][:, 1::2] = matrices[-2][:, ::2]
-            readout[:, 1::2] = -readout[:, ::2]
         return theta
+
+    def _put_twins(self, rng: np.random.Generator, W: Array, k: int) -> None:
+        """Write one layer of two nets of half the widths into W, the rest of which is 0."""
+        first, last = k == 0, k == len(self.layers) - 1
+        below = W.shape[0] if first else self.layers[k - 1].units
+        blocks = W.reshape(-1, below, W.shape[1])
+        draw = _he(rng, W.shape[0] // (1 if first else 2), W.shape[1] // (1 if last else 2))
+        for copy, sign in enumerate((1.0, -1.0 if last else 1.0)):
+            own = slice(copy, None, 2)
+            part = blocks[:, slice(None) if first else own, slice(None) if last else own]
+            part[...] = sign * draw.reshape(part.shape)
 
     def unpack(self, theta: ArrayLike) -> dict[str, Array]:
         """Return views of theta: W1 (width, units), b1 (units,) if there is a bias, W2, ..."""
