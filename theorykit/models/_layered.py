@@ -302,15 +302,23 @@ class LayeredNet:
         ends = np.cumsum([0] + [layer.parameters for layer in self.layers]).tolist()
         return tuple(slice(start, stop) for start, stop in pairwise(ends))
 
+    @cached_property
+    def _matrices(self) -> tuple[tuple[slice, tuple[int, int]], ...]:
+        """Where each weight matrix is in theta, and its shape."""
+        shapes = [(layer.lift.width, layer.units) for layer in self.layers]
+        starts = [span.start for span in self._spans]
+        return tuple(
+            (slice(k, k + rows * units), (rows, units)) for k, (rows, units) in zip(starts, shapes, strict=True)
+        )
+
     def _weights(self, theta: Array) -> list[Array]:
         """Return the weight matrix of every layer, as views."""
-        sizes = (layer.lift.width * layer.units for layer in self.layers)
-        parts = (theta[span][:size] for span, size in zip(self._spans, sizes, strict=True))
-        return [part.reshape(-1, layer.units) for part, layer in zip(parts, self.layers, strict=True)]
+        return [theta[place].reshape(shape) for place, shape in self._matrices]
 
     def _affine(self, theta: Array, rows: Array) -> Array:
         """Return z of the first layer, the only one with a bias."""
-        z: Array = rows @ self._weights(theta)[0]
+        place, shape = self._matrices[0]
+        z: Array = rows @ theta[place].reshape(shape)
         if self.layers[0].bias:
             z += theta[self._spans[0]][-self.layers[0].units :]
         return z

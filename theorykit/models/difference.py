@@ -20,6 +20,7 @@ from theorykit.models.protocol import (
 )
 
 Array = NDArray[Any]
+Cotangent = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,15 @@ class Difference:
         return _signed(self.model.vjp(plus, inputs, cotangent), self.model.vjp(minus, inputs, cotangent))
 
     def value_and_vjp(
-        self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent_of_output: Callable[[Array], Array]
+        self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent_of_output: Cotangent
     ) -> tuple[Array, Array]:
-        """Return f and its vjp with ``cotangent_of_output(f)``: the second copy's forward pass runs twice."""
+        """Return f and its vjp with ``cotangent_of_output(f)``."""
         (plus, minus), inputs = self._halves(theta), self.inputs(X)
-        below = self.model.output(minus, inputs)
-        cotangent: list[Array] = []
-
-        def of_both(g: Array) -> Array:
-            cotangent.append(np.asarray(cotangent_of_output(g - below)))
-            return cotangent[0]
-
-        above, gradient = self.model.value_and_vjp(plus, inputs, of_both)
-        return above - below, _signed(gradient, self.model.vjp(minus, inputs, cotangent[0]))
+        return _jointly(
+            lambda cotangent: self.model.value_and_vjp(plus, inputs, cotangent),
+            lambda cotangent: self.model.value_and_vjp(minus, inputs, cotangent),
+            cotangent_of_output,
+        )
 
     def jvp(self, theta: ArrayLike, X: ArrayLike | Inputs, tangent: ArrayLike) -> Array:
         """Return <grad f_i(theta), tangent>."""
@@ -156,20 +153,15 @@ class Difference:
         h: ArrayLike,
         log_eps: float,
         X: ArrayLike | Inputs,
-        cotangent_of_difference: Callable[[Array], Array],
+        cotangent_of_difference: Cotangent,
     ) -> tuple[Array, Array]:
         """Return the difference quotient q and the vjp at theta_bar + eps h with ``cotangent_of_difference(q)``."""
         (plus, minus), (up, down), inputs = self._halves(theta_bar), self._halves(h, "h"), self.inputs(X)
-        below = self.model.difference(minus, down, log_eps, inputs)
-        cotangent: list[Array] = []
-
-        def of_both(quotient: Array) -> Array:
-            cotangent.append(np.asarray(cotangent_of_difference(quotient - below)))
-            return cotangent[0]
-
-        above, first = self.model.difference_and_vjp(plus, up, log_eps, inputs, of_both)
-        _, second = self.model.difference_and_vjp(minus, down, log_eps, inputs, lambda _: cotangent[0])
-        return above - below, _signed(first, second)
+        return _jointly(
+            lambda cotangent: self.model.difference_and_vjp(plus, up, log_eps, inputs, cotangent),
+            lambda cotangent: self.model.difference_and_vjp(minus, down, log_eps, inputs, cotangent),
+            cotangent_of_difference,
+        )
 
     def features(self, X: ArrayLike | Inputs, theta: ArrayLike | None = None) -> Array:
         """Return the gradients at theta (default: the theory's direction), (n, P) or (n, outputs, P)."""
@@ -194,6 +186,27 @@ class Difference:
     def _halves(self, theta: ArrayLike, argument: str = "theta") -> tuple[Array, Array]:
         vector = parameter_vector(theta, self.parameters, "theta_1 then theta_2", argument)
         return vector[: vector.size // 2], vector[vector.size // 2 :]
+
+
+def _jointly(
+    plus: Callable[[Cotangent], tuple[Array, Array]],
+    minus: Callable[[Cotangent], tuple[Array, Array]],
+    cotangent_of: Cotangent,
+) -> tuple[Array, Array]:
+    """Return the difference of two values and its vjp, running the second copy between the first one's passes."""
+    found: dict[str, Array] = {}
+
+    def between(above: Array) -> Array:
+        def back(below: Array) -> Array:
+            found["value"] = above - below
+            found["cotangent"] = np.asarray(cotangent_of(found["value"]))
+            return found["cotangent"]
+
+        found["second"] = minus(back)[1]
+        return found["cotangent"]
+
+    _, first = plus(between)
+    return found["value"], _signed(first, found["second"])
 
 
 def _signed(plus: Array, minus: Array) -> Array:

@@ -77,7 +77,7 @@ def check_homogeneous(model: HomogeneousModel, X: ArrayLike | Inputs, seed: int 
     ----------
     model : HomogeneousModel
     X : array_like or Inputs
-        Sample inputs.
+        Sample inputs; a few are enough (their gradients are formed, n P numbers).
     seed : int
         Of the random parameters.
 
