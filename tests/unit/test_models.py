@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -188,6 +189,27 @@ def test_orthogonal_draws_are_orthogonal():
     assert np.max(np.abs(draws.mean(axis=0))) < 5 * np.sqrt(0.5 / 2000)  # Haar: every entry has mean 0
 
 
+def test_images_may_keep_their_shape():
+    net = CNN((4, 5), (2,), 3, input_channels=2)
+    theta, images = net.direction("he"), RNG.standard_normal((3, 4, 5, 2))
+    np.testing.assert_array_equal(net.output(theta, images), net.output(theta, images.reshape(3, -1)))
+    grey = CNN((4, 5), (2,), 3)
+    theta = grey.direction("he")
+    np.testing.assert_array_equal(grey.output(theta, images[..., 0]), grey.output(theta, images[..., 0].reshape(3, -1)))
+    with pytest.raises(tk.InputError, match="X: got 20 features; wanted 40"):
+        net.output(net.direction("he"), images[..., 0])
+
+
+def test_kernels_take_a_seed_and_keep_single_precision():
+    net = MLP((4, 6, 1))
+    first, again, other = (tk.kernels.ntk(net, X, init="he", seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    theta = net.direction("he", seed=1).astype(np.float32)
+    assert tk.kernels.ntk(net, X, init=theta).dtype == tk.kernels.features(net, X, init=theta).dtype == np.float32
+    np.testing.assert_allclose(tk.kernels.ntk(net, X, init=theta), first, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("net", "half"),
     [
@@ -220,8 +242,6 @@ def test_perturbed_identity():
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.sampled_from([0.0, 1e-300, 0.3]), st.integers(1, 6))
 def test_power_quotient_against_exact_arithmetic(b, step, eps, k):
-    from fractions import Fraction
-
     exact_b, exact_step, exact_eps = Fraction(b), Fraction(step), Fraction(eps)
     if eps == 0.0:
         exact = k * exact_b ** (k - 1) * exact_step
@@ -230,6 +250,24 @@ def test_power_quotient_against_exact_arithmetic(b, step, eps, k):
     ours = power_quotient(np.array([b]), np.array([step]), eps, k)[0]
     scale = abs(step) * k * (abs(b) + eps * abs(step)) ** (k - 1)
     assert abs(ours - float(exact)) <= 1e-14 * scale + 1e-300
+
+
+near_zero = st.one_of(st.floats(-2, 2), st.just(0.0), st.floats(-1e-290, 1e-290))
+
+
+@given(near_zero, st.floats(-2, 2), st.sampled_from([0.0, 1e-300, 0.3, 50.0]), st.sampled_from([0.0, 0.25, 1.0]))
+def test_quotient_across_the_kink_against_exact_arithmetic(z, e, eps, slope):
+    def bent_line(value):
+        return value if value > 0 else Fraction(slope) * value
+
+    exact_z, exact_e = Fraction(z), Fraction(e)
+    if eps == 0.0:  # from above: a unit at 0 goes to the side of e
+        positive = exact_z > 0 or (exact_z == 0 and exact_e > 0)
+        exact = exact_e if positive else Fraction(slope) * exact_e
+    else:
+        exact = (bent_line(exact_z + Fraction(eps) * exact_e) - bent_line(exact_z)) / Fraction(eps)
+    ours = Activation(slope).base_quotient(np.array([z]), np.array([e]), eps)[0]
+    assert abs(ours - float(exact)) <= 1e-15 * abs(e)
 
 
 def test_names_of_one_activation_are_one_model():

@@ -163,11 +163,7 @@ class LayeredNet:
         return Inputs(self, self._checked(X.values if isinstance(X, Inputs) else X))
 
     def _checked(self, X: ArrayLike) -> Array:
-        return feature_matrix(X, self._features)
-
-    @property
-    def _features(self) -> int:
-        return self.layers[0].lift.width
+        return feature_matrix(X, self.layers[0].lift.width)
 
     def _first_rows(self, inputs: Inputs, dtype: np.dtype[Any]) -> Array:
         """Return the lifted rows of the first layer."""

@@ -182,16 +182,17 @@ class Layer:
         size = self.lift.width * self.units
         c = out.shape[1]
         g = g.reshape(n, c, self.lift.positions, self.units)
-        out[..., :size] = self._products(dense(lifted), g, n).reshape(n, c, size)
+        weights = out[..., :size].reshape(n, c, self.lift.width, self.units)  # a view: only the last axis is split
+        self._products(dense(lifted), g, n, out=weights)
         if self.bias:
             out[..., size:] = g.sum(axis=2)
 
-    def _products(self, lifted: Array, g: Array, n: int) -> Array:
+    def _products(self, lifted: Array, g: Array, n: int, out: Array | None = None) -> Array:
         """Return sum over positions of the outer products of lifted rows and signals, (n, c, width, units)."""
         rows = lifted.reshape(n, self.lift.positions, self.lift.width)
         if self.lift.positions == 1:
-            return rows[:, :, :, None] * g
-        return rows.swapaxes(1, 2)[:, None] @ g
+            return np.multiply(rows[:, :, :, None], g, out=out)
+        return np.matmul(rows.swapaxes(1, 2)[:, None], g, out=out)
 
     def add_gram(self, kernel: Array, left: tuple[Array, Array], right: tuple[Array, Array]) -> None:
         """Add the inner products of the sample gradients to kernel (n, c, m, c); left and right are (lifted, g)."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import integer
 from theorykit.models._layered import LayeredNet
 from theorykit.models._layers import Layer, Patches, Pool
 from theorykit.models.activations import Activation
+from theorykit.models.protocol import feature_matrix
 
 _POOLINGS = ("average", "sum")
 
@@ -20,7 +25,8 @@ class CNN(LayeredNet):
     """Convolutions (stride 1, no padding) with an activation behind each, one pooling, and a linear read-out.
 
     Homogeneous, of the degree of an `MLP` with as many weight matrices. Images are rows of X, channels varying
-    fastest, then columns; weights are (kernel^dimensions * input channels, output channels), in the same order.
+    fastest, then columns, or arrays (n, *image) or (n, *image, input_channels). Weights are (kernel^dimensions * input
+    channels, output channels), in the same order.
 
     Parameters
     ----------
@@ -122,6 +128,8 @@ class CNN(LayeredNet):
         last = Pool(image, channels, window, self.pooling == "average")
         return (*hidden, Layer(last, self.outputs))
 
-    @property
-    def _features(self) -> int:
-        return self.d
+    def _checked(self, X: ArrayLike) -> NDArray[Any]:
+        images = np.asarray(X)
+        if images.ndim > 2 and images.shape[1:] in (self.image, (*self.image, self.input_channels)):
+            images = images.reshape(images.shape[0], -1)
+        return feature_matrix(images, self.d)

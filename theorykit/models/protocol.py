@@ -234,7 +234,7 @@ def require_zero_output(model: HomogeneousModel, theta: ArrayLike, X: ArrayLike 
 
 def perturbed(theta_bar: Array, h: Array, log_eps: float) -> tuple[Array, Any]:
     """Return theta_bar + eps h and eps (in the type of theta_bar; 0 where it underflows)."""
-    if not log_eps <= 709.0:
+    if not log_eps <= (88.0 if theta_bar.dtype == np.float32 else 709.0):
         raise InputError("log_eps", f"{log_eps!r}", "the logarithm of a finite eps >= 0")
     eps = theta_bar.dtype.type(np.exp(log_eps))
     return theta_bar + eps * h, eps
