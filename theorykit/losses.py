@@ -98,9 +98,7 @@ def margins(f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     f = np.asarray(f)
     if f.ndim == 1:
         return f * signs("y", y, length=f.shape[0])
-    own, gaps = _gaps(f, y)
-    gaps[own] = np.inf
-    return gaps.min(axis=1)
+    return _gaps(f, y)[1].min(axis=1)
 
 
 def log_losses(loss: str, f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
@@ -132,7 +130,7 @@ def log_losses(loss: str, f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     """
     f = np.asarray(f)
     if loss == CROSS_ENTROPY:
-        return log_loss(LOGISTIC, -_log_odds_against(f, y))
+        return log_loss(LOGISTIC, -_log_odds_against(_gaps(f, y)[1]))
     code = loss_code(loss)
     if code != SQUARED:
         return log_loss(code, _binary(f) * signs("y", y, length=f.shape[0]))
@@ -179,7 +177,7 @@ def log_derivatives(loss: str, f: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.f
 def _of_cross_entropy(f: NDArray[np.float64], y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return log softmax_j, and log(1 - softmax_y) for the class itself: the one place where digits could be lost."""
     own, gaps = _gaps(f, y)
-    against = _log_odds_against(f, y)
+    against = _log_odds_against(gaps)
     logs = -gaps - np.logaddexp(0.0, against)[:, None]
     logs[own] = log_minus_derivative(LOGISTIC, -against)
     direction = np.ones_like(logs)
@@ -188,19 +186,20 @@ def _of_cross_entropy(f: NDArray[np.float64], y: ArrayLike) -> tuple[NDArray[np.
 
 
 def _gaps(f: NDArray[np.float64], y: ArrayLike) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.float64]]:
-    """Return where each sample's own class is, and f_y - f_j for every class j."""
+    """Return where each sample's own class y is, and f_y - f_j for every class j (infinite for j = y)."""
     if f.ndim != 2 or f.shape[1] < 2:
         raise InputError("f", f"outputs of shape {f.shape}", "shape (n, classes), at least two classes")
     labels = class_numbers("y", y, f.shape[1], length=f.shape[0])
     own = (np.arange(labels.size), labels)
-    return own, f[own][:, None] - f
-
-
-def _log_odds_against(f: NDArray[np.float64], y: ArrayLike) -> NDArray[np.float64]:
-    """Return log sum_{j != y} exp(f_j - f_y): the cross-entropy is the logistic loss of its negative."""
-    own, gaps = _gaps(f, y)
+    gaps = f[own][:, None] - f
     gaps[own] = np.inf
-    odds: NDArray[np.float64] = np.logaddexp.reduce(-gaps, axis=1)
+    return own, gaps
+
+
+def _log_odds_against(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log sum_{j != y} exp(f_j - f_y): the cross-entropy is the logistic loss of its negative."""
+    nearest = gaps.min(axis=1)
+    odds: NDArray[np.float64] = np.log(np.sum(np.exp(nearest[:, None] - gaps), axis=1)) - nearest
     return odds
 
 
