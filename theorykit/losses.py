@@ -95,7 +95,7 @@ def margins(f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     >>> margins([[3.0, 1.0, 2.5]], [0]).tolist()
     [0.5]
     """
-    f = np.asarray(f)
+    f = _floats(f)
     if f.ndim == 1:
         return f * signs("y", y, length=f.shape[0])
     return _gaps(f, y)[1].min(axis=1)
@@ -128,7 +128,7 @@ def log_losses(loss: str, f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     >>> log_losses("cross_entropy", [[1e5, 0.0], [0.0, 1e5]], [0, 0]).round(9).tolist()
     [-100000.0, 11.512925465]
     """
-    f = np.asarray(f)
+    f = _floats(f)
     if loss == CROSS_ENTROPY:
         return log_loss(LOGISTIC, -_log_odds_against(_gaps(f, y)[1]))
     code = loss_code(loss)
@@ -162,7 +162,7 @@ def log_derivatives(loss: str, f: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.f
     >>> logs.tolist(), signs.tolist()
     ([[-100000.0, -100000.0]], [[-1.0, 1.0]])
     """
-    f = np.asarray(f)
+    f = _floats(f)
     if loss == CROSS_ENTROPY:
         return _of_cross_entropy(f, y)
     code = loss_code(loss)
@@ -201,6 +201,12 @@ def _log_odds_against(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     nearest = gaps.min(axis=1)
     odds: NDArray[np.float64] = np.log(np.sum(np.exp(nearest[:, None] - gaps), axis=1)) - nearest
     return odds
+
+
+def _floats(f: ArrayLike) -> NDArray[np.float64]:
+    """Return outputs as they are, integers as float64."""
+    array = np.asarray(f)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _binary(f: NDArray[np.float64]) -> NDArray[np.float64]:

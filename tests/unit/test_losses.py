@@ -126,6 +126,11 @@ def test_derivatives_are_those_of_the_losses(f, loss):
     np.testing.assert_allclose(slopes, (up - down) / (2 * step), rtol=1e-6, atol=1e-6 + 1e-8 * np.max(np.abs(up)))
 
 
+def test_outputs_may_be_integers():
+    assert margins([[3, 1]], [0]).tolist() == [2.0]
+    assert log_losses("cross_entropy", [[3, 1]], [0]).tolist() == log_losses("logistic", [2], [1]).tolist()
+
+
 def test_squared_loss_of_several_outputs_is_their_sum():
     f, y = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 0.0]])
     np.testing.assert_allclose(np.exp(log_losses("squared", f, y)), [5.0, 0.0])
