@@ -2,46 +2,72 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit.models import DiagonalNet
+from theorykit.models import HomogeneousModel, Inputs
 
 
-def features(model: DiagonalNet, X: ArrayLike, *, init: str | ArrayLike = "theory") -> NDArray[np.float64]:
-    """Return the NTK features phi(x) = grad f(theta_bar; x), shape (n, P).
+def features(
+    model: HomogeneousModel, X: ArrayLike | Inputs, *, init: str | ArrayLike = "theory", seed: int = 0
+) -> NDArray[Any]:
+    """Return the NTK features phi(x) = grad f(theta_bar; x), shape (n, P), or (n, c, P) for c > 1 outputs.
 
     Parameters
     ----------
-    model : DiagonalNet
-    X : array_like, shape (n, d)
-    init : str or array_like
-        The initial direction theta_bar, not multiplied by alpha.
+    model : HomogeneousModel
+    X : array_like or Inputs, shape (n, ...)
+        What the model takes.
+    init : str or array_like, shape (P,)
+        The initial direction theta_bar, not multiplied by alpha; float32 makes float32 features.
+    seed : int
+        Of the draw, where `init` names one.
 
     Examples
     --------
+    >>> from theorykit.models import DiagonalNet
     >>> features(DiagonalNet(d=1), [[3.0]])
     array([[ 6., -6.]])
     """
-    return model.features(X, model.direction(init))
+    return model.features(X, _direction(model, init, seed))
 
 
 def ntk(
-    model: DiagonalNet, X: ArrayLike, other: ArrayLike | None = None, *, init: str | ArrayLike = "theory"
-) -> NDArray[np.float64]:
-    """Return the kernel <phi(x), phi(x')>, shape (n, m), without forming the features.
+    model: HomogeneousModel,
+    X: ArrayLike | Inputs,
+    other: ArrayLike | Inputs | None = None,
+    *,
+    init: str | ArrayLike = "theory",
+    seed: int = 0,
+) -> NDArray[Any]:
+    """Return the kernel <phi(x), phi(x')>, shape (n, m), or (n, c, m, c) for c > 1 outputs.
+
+    The features are never formed, except by a `UserModel`, whose gradients are all there is.
 
     Parameters
     ----------
-    model : DiagonalNet
-    X, other : array_like, shapes (n, d) and (m, d)
+    model : HomogeneousModel
+    X, other : array_like or Inputs, shapes (n, ...) and (m, ...)
         `other` defaults to X.
-    init : str or array_like
-        The initial direction theta_bar, not multiplied by alpha.
+    init : str or array_like, shape (P,)
+        The initial direction theta_bar, not multiplied by alpha; float32 makes a float32 kernel.
+    seed : int
+        Of the draw, where `init` names one.
 
     Examples
     --------
+    >>> from theorykit.models import MLP, DiagonalNet
     >>> ntk(DiagonalNet(d=1), [[3.0]], [[1.0]])
     array([[24.]])
+    >>> ntk(MLP((2, 64, 3)), [[1.0, 0.0], [0.0, 1.0]], init="twin", seed=1).shape
+    (2, 3, 2, 3)
     """
-    return model.ntk(X, other, model.direction(init))
+    return model.ntk(X, other, _direction(model, init, seed))
+
+
+def _direction(model: HomogeneousModel, init: str | ArrayLike, seed: int) -> NDArray[Any]:
+    """Return the initial direction, checked; the user's own keeps single precision."""
+    direction = model.direction(init, seed)
+    single = getattr(init, "dtype", None) == "float32"
+    return direction.astype("float32") if single else direction

@@ -94,6 +94,22 @@ def signs(argument: str, value: ArrayLike, *, length: int | None = None) -> NDAr
     return labels
 
 
+def class_numbers(argument: str, y: ArrayLike, classes: int, *, length: int | None = None) -> NDArray[np.int64]:
+    """Return class numbers as integers, checked to lie in 0, ..., classes - 1.
+
+    Examples
+    --------
+    >>> class_numbers("y", [0.0, 2.0], 3).tolist()
+    [0, 2]
+    """
+    labels = vector(argument, y, length=length)
+    wrong = np.flatnonzero((labels != np.rint(labels)) | (labels < 0) | (labels >= classes))
+    if wrong.size:
+        got = f"{labels[wrong[0]]:g} at index {wrong[0]}"
+        raise InputError(argument, got, f"class numbers, integers from 0 to {classes - 1}")
+    return labels.astype(np.int64)
+
+
 def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(value)

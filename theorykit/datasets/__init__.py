@@ -8,7 +8,20 @@ Examples
 (8, 100, 50)
 """
 
+from theorykit.datasets.arithmetic import modular
+from theorykit.datasets.completion import matrix_completion, matrix_entries
 from theorykit.datasets.dataset import Dataset, TestSet
-from theorykit.datasets.generators import digits, separated_gaussian, sparse_sign
+from theorykit.datasets.generators import digits, separated_gaussian, sparse_parity, sparse_sign, xor_cluster
 
-__all__ = ["Dataset", "TestSet", "digits", "separated_gaussian", "sparse_sign"]
+__all__ = [
+    "Dataset",
+    "TestSet",
+    "digits",
+    "matrix_completion",
+    "matrix_entries",
+    "modular",
+    "separated_gaussian",
+    "sparse_parity",
+    "sparse_sign",
+    "xor_cluster",
+]

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import integer, matrix, signs, vector
+from theorykit._numerics.validate import class_numbers, integer, matrix, signs, vector
 from theorykit.datasets.files import read_csv, read_npz
 
-Task = Literal["classification", "regression"]
-Points = tuple[NDArray[Any], NDArray[np.float64]]
+Task = Literal["classification", "regression", "multiclass"]
+Points = tuple[NDArray[Any], NDArray[Any]]
+
+TASKS: tuple[Task, ...] = ("classification", "regression", "multiclass")
 
 _BLOCK_BYTES = 2**27  # one block of test points, once it is float64
 
@@ -50,10 +52,10 @@ class TestSet:
 
         Yields
         ------
-        X : ndarray of int8, float32 or float64, shape (m, d)
-            Features; int8 holds +-1 only, float32 are generated Gaussian points.
-        y : ndarray of float64, shape (m,)
-            Labels.
+        X : ndarray of int8, int64, float32 or float64, shape (m, d)
+            Features; int8 holds +-1 only, int64 indices or symbols, float32 are generated Gaussian points.
+        y : ndarray of float64 or int64, shape (m,)
+            Labels; class numbers are int64.
 
         Examples
         --------
@@ -72,17 +74,18 @@ class TestSet:
 class Dataset:
     """A training set, how it was made, and the test points that go with it.
 
-    Build one with a generator (`sparse_sign`, `separated_gaussian`, `digits`) or with `from_arrays`, `from_npz`,
-    `from_csv`, which check what they are given.
+    Build one with a generator (`sparse_sign`, `matrix_completion`, `modular`, `digits`, ...) or with `from_arrays`,
+    `from_npz`, `from_csv`, which check what they are given.
 
     Attributes
     ----------
     X : ndarray, shape (n, d)
         Samples in rows, read-only and C-contiguous: int8 where it was generated or given as int8 with entries +-1,
-        float64 otherwise.
-    y : ndarray of float64, shape (n,)
-        Labels +-1 (classification) or real targets (regression), read-only.
-    task : {"classification", "regression"}
+        int64 where a generator makes indices (`matrix_completion`) or symbols (`modular`), float64 otherwise.
+    y : ndarray, shape (n,)
+        Labels +-1 (classification) or real targets (regression), float64, or class numbers (multiclass), int64;
+        read-only.
+    task : {"classification", "regression", "multiclass"}
         What `y` means.
     name : str
         Name of the generator or source.
@@ -93,7 +96,12 @@ class Dataset:
     test : TestSet or None
         Test points.
     truth : ndarray of float64, shape (d,), or None
-        The linear rule w* that generated the labels, where there is one.
+        The linear rule w* that generated the labels, where there is one; of `matrix_completion` the whole matrix.
+    classes : int or None
+        Number of classes (multiclass only): `y` is in 0, ..., classes - 1.
+    weights : ndarray of float64, shape (n,), or None
+        How often each sample was observed, where some were more than once: the mean loss over samples is then
+        sum_i weights_i loss_i / sum_i weights_i. None for ones.
 
     Examples
     --------
@@ -103,16 +111,18 @@ class Dataset:
     """
 
     X: NDArray[Any] = field(repr=False)
-    y: NDArray[np.float64] = field(repr=False)
+    y: NDArray[Any] = field(repr=False)
     task: Task
     name: str
     seed: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     test: TestSet | None = None
     truth: NDArray[np.float64] | None = field(default=None, repr=False)
+    classes: int | None = None
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for array in (self.X, self.y, self.truth):
+        for array in (self.X, self.y, self.truth, self.weights):
             if array is not None:
                 array.flags.writeable = False
 
@@ -128,13 +138,17 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the values and shape of `X` and `y`; int8 and float64 copies of the same numbers agree.
+        """SHA-256 (hex) of the values and shape of `X`, `y` and `weights`; copies of other types agree.
 
         The test points are not part of it: they do not move a flow.
         """
         digest = hashlib.sha256(f"theorykit dataset {self.n} {self.d} {self.task}".encode())
         digest.update(_canonical(self.X).data)
         digest.update(_canonical(self.y).data)
+        if self.weights is not None:
+            digest.update(b"weights" + _canonical(self.weights).tobytes())
+        if self.classes is not None:
+            digest.update(f"classes {self.classes}".encode())
         return digest.hexdigest()
 
     @classmethod
@@ -147,6 +161,7 @@ class Dataset:
         *,
         name: str = "arrays",
         task: Task = "classification",
+        classes: int | None = None,
     ) -> Self:
         """Check the user's own arrays and copy them into a data set.
 
@@ -155,13 +170,16 @@ class Dataset:
         X : array_like, shape (n, d)
             Samples in rows; int8 with entries +-1 stays int8, everything else becomes float64.
         y : array_like, shape (n,)
-            Labels +-1, or finite real targets for ``task="regression"``. One class alone is legal.
+            Labels +-1, finite real targets for ``task="regression"``, or class numbers from 0 for
+            ``task="multiclass"``. One class alone is legal.
         X_test, y_test : array_like, shapes (m, d) and (m,), optional
             Test points; both or neither.
         name : str
             Name shown in results.
-        task : {"classification", "regression"}
+        task : {"classification", "regression", "multiclass"}
             What `y` means.
+        classes : int, optional
+            Number of classes, at least 2 (multiclass only); default: one more than the largest in `y`.
 
         Returns
         -------
@@ -170,8 +188,8 @@ class Dataset:
         Raises
         ------
         InputError
-            Empty or non-finite arrays, wrong shapes or lengths, labels other than +-1, or two identical samples with
-            different labels.
+            Empty or non-finite arrays, wrong shapes or lengths, labels other than +-1, class numbers that are no
+            integers or out of range, or two identical samples with different labels.
 
         Examples
         --------
@@ -179,11 +197,16 @@ class Dataset:
         Traceback (most recent call last):
         theorykit._numerics.errors.InputError: y: got 1 at index 0 and -1 at index 1 for identical rows of X; wanted the same label for the same sample
         """  # noqa: E501 - a message is one line
-        if task not in ("classification", "regression"):
-            raise unknown_name("task", str(task), ["classification", "regression"])
-        features, labels = _checked("X", X, "y", y, task)
+        if task not in TASKS:
+            raise unknown_name("task", str(task), list(TASKS))
+        if task == "multiclass":
+            classes = _number_of_classes(y) if classes is None else integer("classes", classes, minimum=2)
+        elif classes is not None:
+            raise InputError("classes", repr(classes), "None: only task='multiclass' has class numbers")
+        features, labels = _checked("X", X, "y", y, classes, task)
         _refuse_contradictions(features, labels)
-        return cls(features, labels, task, name, test=_checked_test(X_test, y_test, features.shape[1], task))
+        test = _checked_test(X_test, y_test, features.shape[1], classes, task)
+        return cls(features, labels, task, name, test=test, classes=classes)
 
     @classmethod
     def from_npz(cls, path: str | os.PathLike[str], *, task: Task = "classification") -> Self:
@@ -193,7 +216,7 @@ class Dataset:
         ----------
         path : path
             A file written by `numpy.savez` or `numpy.savez_compressed`. Pickled objects are never loaded.
-        task : {"classification", "regression"}
+        task : {"classification", "regression", "multiclass"}
             What ``y`` means.
 
         Returns
@@ -226,7 +249,7 @@ class Dataset:
             Comma-separated, UTF-8, first row the column names, numbers everywhere else. Empty lines are skipped.
         label : str or int
             Name of the column of labels, or its position counted from 0.
-        task : {"classification", "regression"}
+        task : {"classification", "regression", "multiclass"}
             What the labels mean.
 
         Returns
@@ -251,38 +274,47 @@ class Dataset:
         return cls.from_arrays(X, y, name=os.path.basename(path), task=task)
 
 
-def stored(X: NDArray[Any], y: NDArray[np.float64]) -> TestSet:
+def stored(X: NDArray[Any], y: NDArray[Any]) -> TestSet:
     """Return a test set over arrays that are in memory anyway."""
     X.flags.writeable = y.flags.writeable = False
     return TestSet(X.shape[0], X.shape[1], partial(_read_stored, X, y))
 
 
-def _read_stored(X: NDArray[Any], y: NDArray[np.float64], start: int, stop: int) -> Points:
+def _read_stored(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> Points:
     return X[start:stop], y[start:stop]
 
 
-def _checked(X_name: str, X: ArrayLike, y_name: str, y: ArrayLike, task: Task) -> Points:
+def _checked(X_name: str, X: ArrayLike, y_name: str, y: ArrayLike, classes: int | None, task: Task) -> Points:
     """Return own copies of `X` and `y`, checked and in their working types."""
     features = matrix(X_name, X)
     plus_minus_one = features.dtype == np.int8 and bool((np.abs(features) == 1).all())
-    check = signs if task == "classification" else vector
-    labels = check(y_name, y, length=features.shape[0])
+    n = features.shape[0]
+    if classes is not None:
+        labels: NDArray[Any] = class_numbers(y_name, y, classes, length=n)
+    else:
+        labels = (signs if task == "classification" else vector)(y_name, y, length=n)
     return np.array(features, dtype=np.int8 if plus_minus_one else np.float64, order="C"), np.array(labels)
 
 
-def _checked_test(X_test: ArrayLike | None, y_test: ArrayLike | None, d: int, task: Task) -> TestSet | None:
+def _number_of_classes(y: ArrayLike) -> int:
+    return max(2, int(vector("y", y).max(initial=0.0)) + 1)
+
+
+def _checked_test(
+    X_test: ArrayLike | None, y_test: ArrayLike | None, d: int, classes: int | None, task: Task
+) -> TestSet | None:
     if X_test is None and y_test is None:
         return None
     if X_test is None or y_test is None:
         missing = "X_test" if X_test is None else "y_test"
         raise InputError(missing, "None", "both X_test and y_test, or neither")
-    features, labels = _checked("X_test", X_test, "y_test", y_test, task)
+    features, labels = _checked("X_test", X_test, "y_test", y_test, classes, task)
     if features.shape[1] != d:
         raise InputError("X_test", f"{features.shape[1]} features", f"{d}, as in X")
     return stored(features, labels)
 
 
-def _refuse_contradictions(X: NDArray[Any], y: NDArray[np.float64]) -> None:
+def _refuse_contradictions(X: NDArray[Any], y: NDArray[Any]) -> None:
     """Raise where two identical samples carry different labels."""
     first: dict[bytes, int] = {}
     for index, row in enumerate(X):

@@ -64,6 +64,10 @@ class Problem:
             raise InputError("data", type(self.data).__name__, "a theorykit Dataset (see Dataset.from_arrays)")
         if self.model.d != self.data.d:
             raise InputError("model", f"d = {self.model.d}", f"d = {self.data.d}, as many features as the data")
+        if self.data.weights is not None:
+            raise InputError(
+                "data", "samples of unequal weight", "equal weights, the only ones a diagonal net is run on"
+            )
         code = loss_code(self.loss)
         if code != SQUARED and self.data.task != "classification":
             raise InputError("loss", f"{self.loss!r} on a regression data set", "'squared', or labels +1 and -1")
