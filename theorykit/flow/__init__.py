@@ -2,7 +2,21 @@
 
 from theorykit.flow.api import SaveAt, gradient_flow
 from theorykit.flow.events import Crossing, Event
+from theorykit.flow.ode import LowRankJacobian, Solution, Zero, integrate, integrator
 from theorykit.flow.problem import Problem
 from theorykit.flow.trajectory import Snapshot, Trajectory
 
-__all__ = ["Crossing", "Event", "Problem", "SaveAt", "Snapshot", "Trajectory", "gradient_flow"]
+__all__ = [
+    "Crossing",
+    "Event",
+    "LowRankJacobian",
+    "Problem",
+    "SaveAt",
+    "Snapshot",
+    "Solution",
+    "Trajectory",
+    "Zero",
+    "gradient_flow",
+    "integrate",
+    "integrator",
+]

@@ -50,26 +50,89 @@ class ImplicitTableau:
     dense: NDArray[np.float64]
 
 
-def _radau_iia_5() -> ImplicitTableau:
-    root = 6.0**0.5
-    c = np.array([(4.0 - root) / 10.0, (4.0 + root) / 10.0, 1.0])
-    powers = np.vander(c, 3, increasing=True)
+@dataclass(frozen=True)
+class RadauTableau:
+    """Radau IIA with any odd number s of stages: order 2s - 1, L-stable.
+
+    Attributes
+    ----------
+    order, error_order : int
+        2s - 1, and s + 1, the power of h with which the embedded error estimate falls.
+    A, b, c : ndarray, shapes (s, s), (s,), (s,)
+        The Butcher tableau.
+    gamma : float
+        Real eigenvalue of inv(A).
+    mu : ndarray of complex, shape ((s - 1)/2,)
+        Its eigenvalues with positive imaginary part.
+    T, T_inv : ndarray, shape (s, s)
+        inv(A) T = T diag(gamma, blocks [[a, b], [-b, a]]), a + i b each entry of mu.
+    error : ndarray, shape (s,)
+        Weights of the stage increments in the embedded error estimate (order s).
+    dense : ndarray, shape (s, s)
+        dense.T @ increments = coefficients of x, ..., x^s of the collocation polynomial on the step.
+    """
+
+    order: int
+    error_order: int
+    A: NDArray[np.float64]
+    b: NDArray[np.float64]
+    c: NDArray[np.float64]
+    gamma: float
+    mu: NDArray[np.complex128]
+    T: NDArray[np.float64]
+    T_inv: NDArray[np.float64]
+    error: NDArray[np.float64]
+    dense: NDArray[np.float64]
+
+
+def _radau_abscissae(s: int) -> NDArray[np.float64]:
+    """Return the zeros of the (s-1)-th derivative of x^(s-1) (x-1)^s; the last is 1."""
+    if s == 3:
+        return np.array([(4.0 - 6.0**0.5) / 10.0, (4.0 + 6.0**0.5) / 10.0, 1.0])
+    # the others are zeros of a Jacobi polynomial: eigenvalues of a symmetric tridiagonal matrix (Golub and Welsch)
+    k = np.arange(s - 1)
+    diagonal = -1.0 / ((2 * k + 1.0) * (2 * k + 3.0))
+    k = k[1:]
+    off = np.sqrt(k * (k + 1.0)) / (2 * k + 1.0)
+    jacobi = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
+    return np.append(0.5 * (1.0 + np.linalg.eigvalsh(jacobi)), 1.0)
+
+
+def radau_iia(s: int) -> RadauTableau:
+    """Return Radau IIA with s stages, s odd and at least 3.
+
+    Examples
+    --------
+    >>> radau_iia(5).order
+    9
+    """
+    c = _radau_abscissae(s)
+    powers = np.vander(c, s, increasing=True)
     # collocation: sum_j A_ij c_j^k = c_i^(k+1)/(k+1)
-    A = (c[:, None] ** np.arange(1, 4) / np.arange(1, 4)) @ np.linalg.inv(powers)
+    A = (c[:, None] ** np.arange(1, s + 1) / np.arange(1, s + 1)) @ np.linalg.inv(powers)
     inverse = np.linalg.inv(A)
     values, vectors = np.linalg.eig(inverse)
     real = int(np.argmin(np.abs(values.imag)))
-    complex_ = int(np.argmax(values.imag))
-    gamma, mu = float(values[real].real), complex(values[complex_])
-    T = np.column_stack([vectors[:, real].real, vectors[:, complex_].real, vectors[:, complex_].imag])
-    # Embedded formula of order 3 with the extra weight 1/gamma on f(t, y): find e with
+    gamma = float(values[real].real)
+    pairs = [k for k in np.argsort(-values.imag) if k != real][: (s - 1) // 2]
+    columns = [vectors[:, real].real]
+    for k in pairs:
+        columns += [vectors[:, k].real, vectors[:, k].imag]
+    T = np.column_stack(columns)
+    # Embedded formula of order s with the extra weight 1/gamma on f(t, y): find e with
     # h f(t, y)/gamma + sum b^_i h f(stage i), minus the method itself, expressed in the stage increments.
     b = A[-1]
-    moments = np.array([1.0 - 1.0 / gamma, 0.5, 1.0 / 3.0])
+    moments = 1.0 / np.arange(1, s + 1)
+    moments[0] -= 1.0 / gamma
     b_hat = np.linalg.solve(powers.T, moments)
     error = gamma * (b_hat - b) @ inverse
-    dense = np.linalg.inv(c[:, None] ** np.arange(1, 4)).T
-    return ImplicitTableau(A, b, c, gamma, mu, T, np.linalg.inv(T), error, dense)
+    dense = np.linalg.inv(c[:, None] ** np.arange(1.0, s + 1.0)).T.copy()
+    return RadauTableau(2 * s - 1, s + 1, A, b, c, gamma, values[pairs], T, np.linalg.inv(T), error, dense)
+
+
+def _radau_iia_5() -> ImplicitTableau:
+    r = radau_iia(3)
+    return ImplicitTableau(r.A, r.b, r.c, r.gamma, complex(r.mu[0]), r.T, r.T_inv, r.error, r.dense)
 
 
 RADAU_IIA_5 = _radau_iia_5()
@@ -138,14 +201,14 @@ _TSIT5_ERROR = {
     4: 0.5823571654525552, 5: -0.45808210592918697, 6: 0.015151515151515152,
 }
 # the interpolant: weight of each stage as its leading coefficient, its power of x, and its other (monic) factors
-_TSIT5_DENSE = (
-    (-1.0530884977290216, 1, (-1.3299890189751412, 1.0), (0.7139816917074209, -1.4364028541716351, 1.0)),
-    (0.1017, 2, (1.2949852507374631, -2.1966568338249754, 1.0)),
-    (2.490627285651253, 2, (1.57803468208092486, -2.38535645472061657, 1.0)),
-    (-16.548102889244902, 2, (-1.21712927295533244, 1.0), (-0.61620406037800089, 1.0)),
-    (47.37952196281928, 2, (-1.203071208372362603, 1.0), (-0.658047292653547382, 1.0)),
-    (-34.87065786149661, 2, (-1.2, 1.0), (-2.0 / 3.0, 1.0)),
-    (2.5, 2, (-1.0, 1.0), (-0.6, 1.0)),
+_TSIT5_DENSE: tuple[tuple[float, int, tuple[tuple[float, ...], ...]], ...] = (
+    (-1.0530884977290216, 1, ((-1.3299890189751412, 1.0), (0.7139816917074209, -1.4364028541716351, 1.0))),
+    (0.1017, 2, ((1.2949852507374631, -2.1966568338249754, 1.0),)),
+    (2.490627285651253, 2, ((1.57803468208092486, -2.38535645472061657, 1.0),)),
+    (-16.548102889244902, 2, ((-1.21712927295533244, 1.0), (-0.61620406037800089, 1.0))),
+    (47.37952196281928, 2, ((-1.203071208372362603, 1.0), (-0.658047292653547382, 1.0))),
+    (-34.87065786149661, 2, ((-1.2, 1.0), (-2.0 / 3.0, 1.0))),
+    (2.5, 2, ((-1.0, 1.0), (-0.6, 1.0))),
 )
 _DOP853_C = (
     0.0, 0.05260015195876773, 0.0789002279381516, 0.1183503419072274, 0.2816496580927726, 0.3333333333333333, 0.25,
@@ -206,7 +269,7 @@ _DOP853_D: tuple[_Sparse, ...] = (
 
 def _tsit5() -> ExplicitTableau:
     dense = np.zeros((4, 7))
-    for stage, (leading, power, *factors) in enumerate(_TSIT5_DENSE):
+    for stage, (leading, power, factors) in enumerate(_TSIT5_DENSE):
         weight = np.array([leading])
         for factor in factors:
             weight = polynomial.polymul(weight, factor)
