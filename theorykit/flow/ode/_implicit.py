@@ -61,6 +61,9 @@ from theorykit.flow.ode._linear import (
 _COMPLEX_CUBE = types.Array(complex128, 3, "C")
 _PIVOTS = types.Array(int64, 2, "C")
 _LINEAR_SHARE = 0.1  # of the tolerance of Newton's iteration, for the error of a Krylov solve within it
+# A first iteration has no rate of its own. The last step's may be far too good for this one, which is perhaps longer:
+# never taken for better than this, or the iteration's error would be left to be the largest.
+_LEAST_ETA = 0.1
 
 
 @compiled(JACOBIAN)
@@ -266,7 +269,7 @@ def advance(
             else:
                 _extrapolate(h, state[H_OLD], last, c, z)
             good, iterations, rate, eta = _newton(
-                rhs, pack, t, y, f, h, scale, tolerance, max(state[ETA], 1e-16) ** 0.8,
+                rhs, pack, t, y, f, h, scale, tolerance, max(state[ETA] ** 0.8, _LEAST_ETA),
                 kind, j, real, pairs, pivots, c, gamma, mu, transform, inverse, z, w, stages, g, counts,
             )  # fmt: skip
             if not good:

@@ -51,12 +51,12 @@ class Solution:
 
     Notes
     -----
-    Errors are distances to a companion run at ten times the tolerance. Its error is about ten times larger than that
-    of this run, so that the distance is an estimate on the large side; it is no proof. Without a companion they are
-    nan, past its end they are infinite.
+    Errors are distances to a companion run at ten times the tolerance, the largest of a save time and its neighbours,
+    plus the local tolerance there. The companion's error is about ten times larger than that of this run, so that the
+    estimate is on the large side; it is no proof. Without a companion it is nan, past its end infinite.
     """
 
-    t: Array
+    t: Array = field(repr=False)
     stats: dict[str, Array] = field(repr=False)
     errors: dict[str, Array] = field(repr=False)
     states_t: Array = field(repr=False)
@@ -64,7 +64,7 @@ class Solution:
     y_error: Array = field(repr=False)
     t_end: float
     y_end: Array = field(repr=False)
-    events: tuple[Found, ...]
+    events: tuple[Found, ...] = field(repr=False)
     closest: dict[str, tuple[float, float]] = field(repr=False)
     status: str
     message: str

@@ -19,6 +19,7 @@ _CHUNK_WORK = 4_000_000  # steps times unknowns in one call
 _RECORD_ENTRIES = 2_000_000  # floats of dense output held at a time
 _AUTO_CHUNK = 64  # steps after which "auto" looks whether an implicit method is still worth its price
 _WORTH = 200.0  # explicit steps left that are cheaper than to change the method
+_STABILISED_WORTH = 1e6  # explicit steps left up to which a stabilised method, in about their square root, is cheaper
 
 
 class Status(Enum):
@@ -169,10 +170,10 @@ class Integrator:
         reason = f"the step is limited by stability, with {left:.3g} such steps to go"
         if self.system.affordable:
             self._use("radau", f"stiff: {reason}")
-        elif self.system.rtol >= 1e-5:
-            self._use("rkc2", f"stiff and large: {reason}; a loose tolerance")
+        elif left < _STABILISED_WORTH:
+            self._use("rkc2", f"mildly stiff and large: {reason}")
         else:
-            self._use("radau5", f"stiff and large: {reason}; Newton-Krylov for a tight tolerance")
+            self._use("radau5", f"very stiff and large: {reason}; by Newton-Krylov")
 
     def _consider_explicit(self) -> None:
         """Leave an implicit method where the Jacobian no longer limits an explicit one's step."""
