@@ -142,7 +142,9 @@ if __name__ == "__main__":
     rows = run(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
     for row in rows:
         if not (row["covers"] and row["covers the statistic"]):
-            print("{family:13s} {method:8s} {rtol:.1e} error {error:.1e} estimate {estimate:.1e} {status}".format(**row))
+            print(
+                "{family:13s} {method:8s} {rtol:.1e} error {error:.1e} estimate {estimate:.1e} {status}".format(**row)
+            )
     for key in ("covers", "covers at the end", "covers the statistic"):
         print(f"{key}: {np.mean([row[key] for row in rows]):.1%} of {len(rows)}")
     print(f"median estimate / error: {np.median([row['estimate'] / max(row['error'], 1e-300) for row in rows]):.1f}")

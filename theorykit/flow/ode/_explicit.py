@@ -81,7 +81,7 @@ def _at_the_edge(h, k, stages, work, stability):
     for i in range(k.shape[1]):
         change += (k[stages, i] - k[stages - 1, i]) ** 2
         distance += (work[1, i] - work[0, i]) ** 2
-    return distance > 0.0 and h * h * change > (0.95 * stability) ** 2 * distance
+    return distance > 0.0 and h * h * change > (0.8 * stability) ** 2 * distance
 
 
 @compiled(
