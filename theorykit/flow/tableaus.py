@@ -98,6 +98,17 @@ def _radau_abscissae(s: int) -> NDArray[np.float64]:
     return np.append(0.5 * (1.0 + np.linalg.eigvalsh(jacobi)), 1.0)
 
 
+def _collocation(c: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return A_ij, the integral from 0 to c_i of the Lagrange polynomial of c_j, by a Gauss rule that is exact."""
+    nodes, weights = np.polynomial.legendre.leggauss(c.size)
+    x = 0.5 * c[:, None] * (nodes + 1.0)
+    lagrange = np.ones((c.size, *x.shape))
+    for j, own in enumerate(c):
+        for other in np.delete(c, j):
+            lagrange[j] *= (x - other) / (own - other)
+    return 0.5 * c[:, None] * (lagrange @ weights).T
+
+
 def radau_iia(s: int) -> RadauTableau:
     """Return Radau IIA with s stages, s odd and at least 3.
 
@@ -108,8 +119,7 @@ def radau_iia(s: int) -> RadauTableau:
     """
     c = _radau_abscissae(s)
     powers = np.vander(c, s, increasing=True)
-    # collocation: sum_j A_ij c_j^k = c_i^(k+1)/(k+1)
-    A = (c[:, None] ** np.arange(1, s + 1) / np.arange(1, s + 1)) @ np.linalg.inv(powers)
+    A = _collocation(c)
     inverse = np.linalg.inv(A)
     values, vectors = np.linalg.eig(inverse)
     real = int(np.argmin(np.abs(values.imag)))

@@ -137,7 +137,7 @@ def _newton(
             rhs(t + c[i] * h, stage, pack, f[i])
             counts[EVALUATIONS] += 1
             if not all_finite(f[i]):
-                return False, iteration + 1, 2.0, eta
+                return False, iteration + 1, math.inf, eta
         g[:, :] = np.dot(inverse, f)
         size = 0.0
         for k in range(n):
@@ -170,7 +170,7 @@ def _newton(
                 w[b, k] += double[k].imag
         size = math.sqrt(size / (s * n))
         if not math.isfinite(size):
-            return False, iteration + 1, 2.0, eta
+            return False, iteration + 1, math.inf, eta
         if iteration > 0:
             rate = size / previous
             if rate >= 1.0 or rate ** (most - 1 - iteration) / (1.0 - rate) * size > tolerance:
@@ -275,7 +275,7 @@ def advance(
             if not good:
                 counts[REJECTED] += 1
                 state[ETA] = 1.0
-                state[FAILURE] = 2.0
+                state[FAILURE] = 1.0 if rate == math.inf else 2.0  # f was not finite, or no convergence
                 rejected = True
                 if kind != KRYLOV and state[FRESH] == 0.0:
                     state[HAVE_JACOBIAN] = 0.0

@@ -225,7 +225,7 @@ def _system(
     absolute = np.full(start.size, 0.01 * rtol) if atol is None else np.array(atol, dtype=np.float64)
     if absolute.ndim > 0:
         absolute = vector("atol", absolute, length=start.size)
-    absolute = np.ascontiguousarray(np.broadcast_to(absolute, start.shape), dtype=np.float64)
+    absolute = np.array(np.broadcast_to(absolute, start.shape), dtype=np.float64)
     if not (np.all(np.isfinite(absolute)) and np.all(absolute > 0.0)):
         raise InputError("atol", repr(atol), "finite numbers > 0")
     if not (isinstance(widest, (int, float)) and widest > 0.0):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from theorykit.flow.ode.methods import Record
 
 _SAMPLES = 4  # intervals of a step at whose ends the function is looked at
+_INWARD = 1e-3  # of a step: how far from its ends the direction of g is felt
 _CLOSE = 0.25  # of the range seen in a step: nearer to zero than this, its extrema are looked for
 
 
@@ -103,7 +104,7 @@ class Watch:
     def _look(self, record: Record, index: int, t: float) -> float:
         value = self._value(t, record.at(index, t))
         if abs(value) < self.closest:
-            self.closest, self.closest_t = abs(value), t
+            self.closest, self.closest_t = abs(value), float(t)
         return value
 
     def zeros(self, record: Record, index: int) -> list[tuple[float, float, int]]:
@@ -130,27 +131,36 @@ class Watch:
         sizes = np.abs(values)
         if not np.all(np.isfinite(values)) or sizes.min() > _CLOSE * np.ptp(values):
             return times, values
-        x = np.arange(_SAMPLES + 1) / _SAMPLES
-        slope = np.polynomial.Polynomial.fit(x, values, _SAMPLES).deriv()
-        roots = slope.roots()
-        inside = [float(r.real) for r in np.atleast_1d(roots) if abs(r.imag) < 1e-6 and 0.0 < r.real < 1.0]
+        side = math.copysign(1.0, values[int(np.argmax(sizes))])
+        heights = [side * value for value in values]
         extra = []
-        for root in inside:
-            low, high = max(0.0, root - 0.5 / _SAMPLES), min(1.0, root + 0.5 / _SAMPLES)
-            extra.append(
-                self._extremum(record, index, low, high, toward=-math.copysign(1.0, np.interp(root, x, values)))
-            )
+        for k in range(_SAMPLES + 1):
+            low, high = max(0, k - 1), min(_SAMPLES, k + 1)
+            if (
+                heights[k] > 0.0
+                and heights[k] == min(heights[low : high + 1])
+                and self._turns(record, index, k, heights)
+            ):
+                extra.append(self._extremum(record, index, low / _SAMPLES, high / _SAMPLES, side))
         points = dict(zip(times, values, strict=True)) | dict(extra)
         ordered = sorted(points, reverse=bool(record.h[index] < 0.0))
         return ordered, [points[at] for at in ordered]
 
-    def _extremum(self, record: Record, index: int, low: float, high: float, toward: float) -> tuple[float, float]:
+    def _turns(self, record: Record, index: int, k: int, heights: list[float]) -> bool:
+        """Return whether the lowest sample is beside a lower extremum: always inside; at an end, if g falls inward."""
+        if 0 < k < _SAMPLES:
+            return True
+        x = _INWARD if k == 0 else 1.0 - _INWARD
+        inward = self._look(record, index, float(record.t[index] + x * record.h[index]))
+        return abs(inward) < heights[k]
+
+    def _extremum(self, record: Record, index: int, low: float, high: float, side: float) -> tuple[float, float]:
         """Return time and value of the extremum of g toward zero between two fractions of the step."""
         from scipy.optimize import minimize_scalar
 
         t, h = float(record.t[index]), float(record.h[index])
         result = minimize_scalar(
-            lambda x: -toward * self._look(record, index, t + x * h), bounds=(low, high), method="bounded",
+            lambda x: side * self._look(record, index, t + x * h), bounds=(low, high), method="bounded",
             options={"xatol": 1e-9},
         )  # fmt: skip
         at = t + float(result.x) * h

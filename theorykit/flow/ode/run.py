@@ -15,6 +15,8 @@ from theorykit.flow.ode.events import Found, Watch, Zero
 from theorykit.flow.ode.methods import Array, Record
 from theorykit.flow.ode.stepping import Integrator, Status
 
+_FIRST_CHUNK, _CHUNK_SECONDS = 64, 0.1
+
 Statistic = Callable[[float, Array], Any]
 
 
@@ -54,6 +56,7 @@ class Run:
         self.found: list[Found] = []
         self.path: list[Record] = []
         self.wall_s = 0.0
+        self.chunk_size = _FIRST_CHUNK
         self.watches = [Watch(event, integrator.t, integrator.y) for event in events]
         self._keep(integrator.t, integrator.y)
 
@@ -63,7 +66,13 @@ class Run:
         while self.integrator.status is Status.RUNNING:
             began = time.perf_counter()
             self.chunk()
-            self.wall_s += time.perf_counter() - began
+            took = time.perf_counter() - began
+            self.wall_s += took
+            # where a call of the driver ends changes nothing but how long Ctrl-C and a checkpoint wait for it
+            if took < 0.5 * _CHUNK_SECONDS:
+                self.chunk_size *= 2
+            elif took > _CHUNK_SECONDS:
+                self.chunk_size = max(1, self.chunk_size // 2)
             if checkpoint is not None and time.perf_counter() - last >= every:
                 checkpoint()
                 last = time.perf_counter()
@@ -77,7 +86,7 @@ class Run:
             return
         ahead = self.wanted[(self.wanted - integrator.t) * self.direction > 0.0]
         record_all = bool(self.watches) or self.stop is not None or self.dense
-        record = integrator.advance(left, ahead, record_all=record_all)
+        record = integrator.advance(min(left, self.chunk_size), ahead, record_all=record_all)
         for index in range(record.t.size):
             if self._follow(record, index):
                 break

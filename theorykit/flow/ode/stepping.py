@@ -14,9 +14,7 @@ from theorykit._numerics.errors import InputError
 from theorykit.flow.ode import _drive
 from theorykit.flow.ode.methods import Array, Method, Point, Radau, Record, System, method
 
-_CHUNK = 2048  # accepted steps in one call of a driver, fewer for large systems: the user's Ctrl-C waits that long
-_CHUNK_WORK = 4_000_000  # steps times unknowns in one call
-_RECORD_ENTRIES = 2_000_000  # floats of dense output held at a time
+_RECORD_ENTRIES = 500_000  # floats of dense output held at a time
 _AUTO_CHUNK = 64  # steps after which "auto" looks whether an implicit method is still worth its price
 _WORTH = 200.0  # explicit steps left that are cheaper than to change the method
 _STABILISED_WORTH = 1e6  # explicit steps left up to which a stabilised method, in about their square root, is cheaper
@@ -109,15 +107,15 @@ class Integrator:
         """Take up to `most` steps, record those that cover a time in `wanted` (in the order of travel), or all."""
         n = self.system.n
         size = max(1, _RECORD_ENTRIES // ((self.method.degree + 2) * n)) if record_all or wanted.size else 0
-        most = min(most, _CHUNK, max(1, _CHUNK_WORK // n))
-        most = min(most, _AUTO_CHUNK) if self.name == "auto" and isinstance(self.method, Radau) else most
+        if self.name == "auto":  # the method is looked at after the same steps, wherever the calls end
+            most = min(most, _AUTO_CHUNK - self.counts["steps"] % _AUTO_CHUNK)
         record = Record.empty(max(1, min(size, most)), self.method.degree, n)
         if self.status is not Status.RUNNING:
             return record.first(0)
         recorded, code = self._call(most, wanted, record_all, record)
         if code == _drive.STIFF and self.name == "auto":
             self._consider_implicit()
-        elif code == _drive.RUNNING and self.name == "auto":
+        elif code == _drive.RUNNING and self.name == "auto" and self.counts["steps"] % _AUTO_CHUNK == 0:
             self._consider_explicit()
         elif code == _drive.NO_CONVERGENCE and self.name == "auto":
             self._use("rkc2", "Newton's iteration failed: a stabilised explicit method needs none")
