@@ -39,7 +39,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: ArrayLike | None = None,
     save: Mapping[str, Callable[[float, Array], Any]] | None = None,
-    at: int | Sequence[float] | Array = 2,
+    at: int | Sequence[float] | Array = 33,
     states: int | Sequence[float] | Array | None = None,
     events: Sequence[Zero | Callable[[float, Array], Any]] = (),
     stop: Callable[[float, Array], Any] | None = None,
@@ -82,7 +82,8 @@ def integrate(
     save : dict of callable
         Statistics ``g(t, y)``, each a number or an array of constant shape, evaluated at the times `at`.
     at : int or array_like
-        Times of the statistics: so many, evenly over the span, or the times themselves.
+        Times of the statistics: so many, evenly over the span, or the times themselves. An error estimate looks at the
+        neighbouring times too, and is the weaker the fewer there are.
     states : int or array_like
         Times at which y is saved; those of `at` by default.
     events : sequence of Zero or callable
