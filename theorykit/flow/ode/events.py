@@ -170,12 +170,15 @@ class Watch:
         """Return the zero between two times of different signs and the width of its bracket."""
         from scipy.optimize import brentq
 
+        held = [record]  # brentq's wrapper refers to itself, and would keep the record until the next collection
+
         def value(t: float) -> float:
-            return self._value(t, record.at(index, t))
+            return self._value(t, held[0].at(index, t))
 
         xtol = 4e-16 * max(abs(low), abs(high)) + 1e-300
         first, last = value(low), value(high)
         if first == 0.0 or last == 0.0 or (first < 0.0) == (last < 0.0):  # a sample on zero itself
             return (low if abs(first) <= abs(last) else high), xtol
         root = float(brentq(value, low, high, xtol=xtol, rtol=9e-16))
+        held.clear()
         return root, 2.0 * xtol + 2e-15 * abs(root)
