@@ -360,4 +360,4 @@ def chebyshev(s: int) -> ChebyshevTableau:
     nu[2:] = -b[2:] / b[:-2]
     mu_tilde[2:] = 2.0 * b[2:] * w1 / b[1:-1]
     gamma_tilde[2:] = -(1.0 - b[1:-1] * T[1:-1]) * mu_tilde[2:]
-    return ChebyshevTableau(mu, nu, mu_tilde, gamma_tilde, c, (w0 + 1.0) / w1)
+    return ChebyshevTableau(mu, nu, mu_tilde, gamma_tilde, c, float((w0 + 1.0) / w1))

@@ -143,7 +143,7 @@ def solve_krylov(rhs, pack, t, y, f, shift, scale, x, tolerance, counts):
     """
     n = y.shape[0]
     size = min(KRYLOV_SIZE, n)
-    basis = np.zeros((size + 1, n), dtype=np.complex128)
+    basis = np.empty((size + 1, n), dtype=np.complex128)
     h = np.zeros((size + 1, size), dtype=np.complex128)
     cosines, sines = np.zeros(size), np.zeros(size, dtype=np.complex128)
     rotated = np.zeros(size + 1, dtype=np.complex128)
