@@ -70,7 +70,7 @@ class Run:
             self.wall_s += took
             # where a call of the driver ends changes nothing but how long Ctrl-C and a checkpoint wait for it
             if took < 0.5 * _CHUNK_SECONDS:
-                self.chunk_size *= 2
+                self.chunk_size *= 2 if took > 0.02 * _CHUNK_SECONDS else 16
             elif took > _CHUNK_SECONDS:
                 self.chunk_size = max(1, self.chunk_size // 2)
             if checkpoint is not None and time.perf_counter() - last >= every:
