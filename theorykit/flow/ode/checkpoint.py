@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.serial import replacing
 
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+# what numpy and zipfile raise on damaged files; RuntimeError stands for an unknown way of packing
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
