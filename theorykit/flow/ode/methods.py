@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import unknown_name
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.ode._drive import COUNT_NAMES, STATE_SIZE, H, T
 from theorykit.flow.ode.functions import Function
 from theorykit.flow.ode.jacobian import LowRankJacobian
@@ -182,15 +184,18 @@ class Radau:
         from theorykit.flow.ode._linear import DENSE, KRYLOV, LOW_RANK
 
         r, m, given = self.tableau, point.memory, system.jacobian
+        # the factors of small systems, as of LAPACK, only wait for one another on several threads
+        threads = one_blas_thread() if system.affordable and system.n <= _DENSE_LIMIT else contextlib.nullcontext()
         kind = LOW_RANK if system.low_rank is not None else DENSE if system.affordable else KRYLOV
-        result: tuple[int, int] = advance(
-            system.rhs.pointer, given.pointer if given else no_jacobian, system.rhs.pack,
-            given.pack if given else np.zeros(0), t_end, point.y, system.rtol, system.atol, system.widest, most,
-            point.state, point.counts, kind, given is None,
-            r.error_order, r.c, r.gamma, r.mu.conj(), r.T, r.T_inv, r.error, r.dense,
-            m["f"], m["jacobian"], m["real"], m["complex"], m["pivots"], m["work"], m["last"],
-            wanted, record_all, record.t, record.h, record.y, record.dense,
-        )  # fmt: skip
+        with threads:
+            result: tuple[int, int] = advance(
+                system.rhs.pointer, given.pointer if given else no_jacobian, system.rhs.pack,
+                given.pack if given else np.zeros(0), t_end, point.y, system.rtol, system.atol, system.widest, most,
+                point.state, point.counts, kind, given is None,
+                r.error_order, r.c, r.gamma, r.mu.conj(), r.T, r.T_inv, r.error, r.dense,
+                m["f"], m["jacobian"], m["real"], m["complex"], m["pivots"], m["work"], m["last"],
+                wanted, record_all, record.t, record.h, record.y, record.dense,
+            )  # fmt: skip
         return result
 
 
