@@ -37,6 +37,7 @@ bench: $(INSTALLED)
 	@mkdir -p out
 	@$(BIN)/python benchmarks/flows.py --quick --out out/bench-flows.json
 	@$(BIN)/python benchmarks/programs.py --quick --out out/bench-programs.json
+	@$(BIN)/python benchmarks/ode.py --quick --out out/bench-ode
 
 docs: $(INSTALLED_DOCS)
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -1,8 +1,56 @@
-"""Gradient flows: problems, the integrator, and trajectories that say how far they can be believed."""
+"""Gradient flows: problems, the integrator, and trajectories that say how far they can be believed.
 
-from theorykit.flow.api import SaveAt, gradient_flow
-from theorykit.flow.events import Crossing, Event
-from theorykit.flow.problem import Problem
-from theorykit.flow.trajectory import Snapshot, Trajectory
+The engine of the diagonal nets and the general integrators load on first use, each without the other.
+"""
 
-__all__ = ["Crossing", "Event", "Problem", "SaveAt", "Snapshot", "Trajectory", "gradient_flow"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Crossing": "events",
+    "Event": "events",
+    "LowRankJacobian": "ode",
+    "Problem": "problem",
+    "SaveAt": "api",
+    "Snapshot": "trajectory",
+    "Solution": "ode",
+    "Trajectory": "trajectory",
+    "Zero": "ode",
+    "gradient_flow": "api",
+    "integrate": "ode",
+    "integrator": "ode",
+}
+
+__all__ = [
+    "Crossing",
+    "Event",
+    "LowRankJacobian",
+    "Problem",
+    "SaveAt",
+    "Snapshot",
+    "Solution",
+    "Trajectory",
+    "Zero",
+    "gradient_flow",
+    "integrate",
+    "integrator",
+]
+
+if TYPE_CHECKING:
+    from theorykit.flow.api import SaveAt, gradient_flow
+    from theorykit.flow.events import Crossing, Event
+    from theorykit.flow.ode import LowRankJacobian, Solution, Zero, integrate, integrator
+    from theorykit.flow.problem import Problem
+    from theorykit.flow.trajectory import Snapshot, Trajectory
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"theorykit.flow.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'theorykit.flow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,8 @@
+"""Integrating any right-hand side: explicit, stabilised and implicit methods, compiled, with error estimates."""
+
+from theorykit.flow.ode.api import integrate, integrator
+from theorykit.flow.ode.events import Zero
+from theorykit.flow.ode.jacobian import LowRankJacobian
+from theorykit.flow.ode.solution import Solution
+
+__all__ = ["LowRankJacobian", "Solution", "Zero", "integrate", "integrator"]

@@ -1,0 +1,177 @@
+"""The compiled explicit driver: any `ExplicitTableau`, adaptive, with dense output and a test for stiffness."""
+
+from __future__ import annotations
+
+import math
+
+from numba import boolean, float64, int64, types
+
+from theorykit._numerics.compile import compiled
+from theorykit.flow.ode._drive import (
+    COUNTS,
+    ERROR_OLD,
+    EVALUATIONS,
+    FAILURE,
+    H_OLD,
+    MATRIX,
+    NOT_FINITE,
+    OTHER_SIGNS,
+    REACHED_END,
+    RECORD,
+    REJECTED,
+    RHS,
+    RUNNING,
+    STARTED,
+    STEP_TOO_SMALL,
+    STEPS,
+    STIFF,
+    STIFF_SIGNS,
+    VECTOR,
+    H,
+    T,
+    factor,
+    smallest_step,
+    start,
+)
+
+_BLOCK = 512  # entries of a stage at a time: they stay in the first cache while the terms are added
+_SIGNS = 15  # this many steps at the edge of the stability region, with fewer than six others between, are stiffness
+
+
+@compiled(types.void(VECTOR, float64, VECTOR, MATRIX, int64, VECTOR))
+def _combine(y, h, weights, k, stages, out):
+    """Write y + h sum_j weights[j] k[j], j < stages."""
+    n = y.shape[0]
+    for low in range(0, n, _BLOCK):
+        high = min(n, low + _BLOCK)
+        for i in range(low, high):
+            out[i] = y[i]
+        for j in range(stages):
+            a = h * weights[j]
+            if a != 0.0:
+                for i in range(low, high):
+                    out[i] += a * k[j, i]
+
+
+@compiled(float64(VECTOR, VECTOR, float64, MATRIX, MATRIX, float64, VECTOR))
+def _error_norm(y, new, h, error, k, rtol, atol):
+    """Return the norm of the error estimate, in units of the tolerance."""
+    first, second = 0.0, 0.0
+    stages = error.shape[1]
+    two = error[1, 0] != 0.0
+    for i in range(y.shape[0]):
+        e1, e2 = 0.0, 0.0
+        for j in range(stages):
+            e1 += error[0, j] * k[j, i]
+        if two:
+            for j in range(stages):
+                e2 += error[1, j] * k[j, i]
+        scale = atol[i] + rtol * max(abs(y[i]), abs(new[i]))
+        first += (e1 / scale) ** 2
+        second += (e2 / scale) ** 2
+    if first == 0.0:
+        return 0.0
+    return abs(h) * first / math.sqrt((first + 0.01 * second) * y.shape[0])
+
+
+@compiled(boolean(float64, MATRIX, int64, MATRIX, float64))
+def _at_the_edge(h, k, stages, work, stability):
+    """Return whether h times the largest eigenvalue, seen between the last two stages, is at the stability limit."""
+    change, distance = 0.0, 0.0
+    for i in range(k.shape[1]):
+        change += (k[stages, i] - k[stages - 1, i]) ** 2
+        distance += (work[1, i] - work[0, i]) ** 2
+    return distance > 0.0 and h * h * change > (0.8 * stability) ** 2 * distance
+
+
+@compiled(
+    types.UniTuple(int64, 2)(
+        types.FunctionType(RHS), VECTOR, float64, VECTOR, float64, VECTOR, float64, int64, VECTOR, COUNTS,
+        int64, int64, int64, MATRIX, VECTOR, MATRIX, MATRIX, float64, MATRIX, MATRIX, *RECORD,
+    )
+)  # fmt: skip
+def advance(
+    rhs, pack, t_end, y, rtol, atol, widest, most, state, counts,
+    order, error_order, stages, a, c, error, dense_weights, stability, k, work,
+    wanted, record_all, times, widths, values, dense,
+):  # fmt: skip
+    """Take at most `most` accepted steps; y (n,), state, counts and k (S, n), whose first row is f, change in place.
+
+    Returns (steps recorded, status).
+    """
+    n = y.shape[0]
+    if state[STARTED] == 0.0:
+        status = start(rhs, pack, t_end, y, k[0], rtol, atol, widest, order, state, counts)
+        if status != RUNNING:
+            return 0, status
+    t = state[T]
+    direction = 1.0 if t_end >= t else -1.0
+    recorded, next_wanted = 0, 0
+    for _ in range(most):
+        if recorded == times.shape[0]:
+            break
+        rejected = 0.0
+        while True:
+            h = min(state[H], widest)
+            if h < smallest_step(t):
+                return recorded, NOT_FINITE if state[FAILURE] == 1.0 else STEP_TOO_SMALL
+            final = h * 1.01 >= abs(t_end - t)
+            h = t_end - t if final else direction * h
+            for s in range(1, stages):
+                _combine(y, h, a[s], k, s, work[0])
+                rhs(t + c[s] * h, work[0], pack, k[s])
+            _combine(y, h, a[stages], k, stages, work[1])
+            t_new = t_end if final else t + h
+            rhs(t_new, work[1], pack, k[stages])
+            counts[EVALUATIONS] += stages
+            norm = _error_norm(y, work[1], h, error, k, rtol, atol)
+            if norm <= 1.0:
+                break
+            counts[REJECTED] += 1
+            rejected = 1.0
+            bad = not math.isfinite(norm)
+            state[FAILURE] = 1.0 if bad else 0.0
+            state[H] = abs(h) * (0.1 if bad else factor(norm, 1.0, rejected, error_order))
+        state[FAILURE] = 0.0
+        counts[STEPS] += 1
+        if _at_the_edge(h, k, stages, work, stability):
+            state[STIFF_SIGNS] += 1.0
+            state[OTHER_SIGNS] = 0.0
+        else:
+            state[OTHER_SIGNS] += 1.0
+            if state[OTHER_SIGNS] >= 6.0:
+                state[STIFF_SIGNS] = 0.0
+        covered = False
+        while next_wanted < wanted.shape[0] and (wanted[next_wanted] - t_new) * direction <= 0.0:
+            covered = True
+            next_wanted += 1
+        if record_all or covered:
+            for s in range(stages + 1, k.shape[0]):  # stages of the dense output alone
+                _combine(y, h, a[s], k, s, work[0])
+                rhs(t + c[s] * h, work[0], pack, k[s])
+                counts[EVALUATIONS] += 1
+            times[recorded], widths[recorded] = t, t_new - t
+            values[recorded] = y
+            for d in range(dense_weights.shape[0]):
+                dense[recorded, d] = 0.0
+                for s in range(k.shape[0]):
+                    weight = h * dense_weights[d, s]
+                    if weight != 0.0:
+                        for i in range(n):
+                            dense[recorded, d, i] += weight * k[s, i]
+            recorded += 1
+        for i in range(n):
+            y[i] = work[1, i]
+            k[0, i] = k[stages, i]
+        t = t_new
+        state[T], state[H_OLD] = t, abs(h)
+        proposed = abs(h) * factor(norm, max(state[ERROR_OLD], 1e-4), rejected, error_order)
+        # a last step cut short says nothing about the next one, should the run be prolonged
+        state[H] = max(proposed, state[H]) if final else proposed
+        state[ERROR_OLD] = norm
+        if final:
+            return recorded, REACHED_END
+        if state[STIFF_SIGNS] >= _SIGNS:
+            state[STIFF_SIGNS] = 0.0
+            return recorded, STIFF
+    return recorded, RUNNING
