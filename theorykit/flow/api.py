@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,14 +16,31 @@ from theorykit._numerics.errors import InputError
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer, vector
 from theorykit._version import __version__
-from theorykit.flow.evaluate import Floats, Path, statistic_names, statistics
 from theorykit.flow.events import Crossing, check_events, find
+from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
-from theorykit.flow.reduction import SLAVING_ERROR, Integration, Reduction, Status, integrate, reduce
-from theorykit.flow.trajectory import _ADVICE, ROUND_OFF, Trajectory, unit_directions
+from theorykit.flow.trajectory import ROUND_OFF, Trajectory, unit_directions
 
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
-_LARGE = 2**20  # entries of X from which two runs side by side gain more than they disturb each other
+
+
+class Engine(Protocol):
+    """A way to integrate a problem."""
+
+    @property
+    def names(self) -> list[str]:
+        """The statistics that apply."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it integrates, as plain numbers and words."""
+
+    @property
+    def large(self) -> bool:
+        """Whether two runs side by side gain more than they disturb each other."""
+
+    def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> FlowPath | None:
+        """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ def gradient_flow(
     tau_end: float | None = None,
     log_t_end: float | None = None,
     rtol: float = 1e-8,
+    method: str = "auto",
     save: SaveAt | None = None,
     events: Sequence[Crossing] = (),
     directions: Mapping[str, ArrayLike] | None = None,
@@ -83,9 +101,10 @@ def gradient_flow(
     """Simulate gradient flow exactly, to a stated error.
 
     The flow is d(theta)/dt = -grad(L + (lambda/2)|theta|^2), L the mean loss over samples, from theta(0) =
-    alpha theta_bar. It is integrated in the dual reduction (see `theorykit.flow.reduction`), in log tau at first and in
-    the frame in which nothing overflows, by Radau IIA of order 5; a companion run at ten times the tolerance gives the
-    error estimate.
+    alpha theta_bar. Diagonal nets are integrated in the dual reduction (see `theorykit.flow.reduction`) by Radau IIA of
+    order 5, all other models in the kernel and rich frames (see `theorykit.flow.frames`) by the methods of
+    `theorykit.flow.integrate`; both in log tau at first and in the frame in which nothing overflows. A companion run at
+    ten times the tolerance gives the error estimate.
 
     Parameters
     ----------
@@ -95,13 +114,20 @@ def gradient_flow(
         one without weight decay).
     rtol : float
         Local error of a step, relative to 1 + |y| in the root mean square over the reduced state, whose unit moves the
-        outputs by about one. Between 1e-12 and 1e-2.
+        outputs by about one (for the squared loss of other models than diagonal nets: by the size of the targets).
+        Between 1e-12 and 1e-2.
+    method : str
+        "auto"; "dual", the reduction of diagonal nets, which is their "auto"; or one of the methods of `integrate` for
+        the frames. There "auto" begins explicit and changes where the flow is stiff, with exact Jacobians up to 400
+        parameters, with those of low rank for at most 64 outputs, and to "rkc2" or Newton-Krylov above. For large nets
+        at loose tolerances "rkc2" is the fastest.
     save : SaveAt
         Where statistics are saved; 400 points evenly in tau by default.
     events : sequence of Crossing
         Crossings to be located inside steps.
     directions : dict of array_like, shape (d,)
-        Predictors to compare with: statistic ``cos_NAME`` is the cosine between w and each.
+        Predictors to compare with: statistic ``cos_NAME`` is the cosine between w and each. Only for models that are
+        linear in x: `DiagonalNet` and `Linear`.
     confirm : bool
         Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is
         larger.
@@ -146,8 +172,8 @@ def gradient_flow(
         raise InputError("progress", repr(progress), "a function of the fraction done")
     if not isinstance(events, Sequence):
         raise InputError("events", repr(events), "a list of Crossing, such as [Crossing('norm', 0.5)]")
-    reduction = reduce(problem)
-    check_events(statistic_names(reduction, unit), tuple(events))
+    engine = _engine(problem, unit, method)
+    check_events(engine.names, tuple(events))
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
     if log_taus_at_end[-1] > log_tau_end + 1e-12:
@@ -156,28 +182,35 @@ def gradient_flow(
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     began = time.perf_counter()
-    runs = _integrate_all(reduction, log_tau_end, tolerances, progress)
+    paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
-    paths = [Path(reduction, run, unit) for run in runs if run.segments]
-    if len(paths) < len(runs):
-        raise InputError(
-            "problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings"
-        )
-    path = paths[0]
+    path, companion = paths[:2]
     log_taus = _save_points(problem, save, log_tau_end, path.start)
     log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
     if log_taus.size == 0:
         log_taus = np.array([min(log_taus_at_end[0], path.end)])
-    stats = statistics(path, log_taus)
+    stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
-    others = [statistics(other, log_taus, cheap) for other in paths[1:]]
+    others = [other.statistics(log_taus, cheap) for other in paths[1:]]
     errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
-    status = runs[0].status
     return Trajectory(
-        *_times(problem, log_taus), stats, errors, find(path, paths[1], tuple(events), log_taus, stats),
-        status.name.lower(), _ADVICE[status], _settings(problem, reduction, runs, rtol, confirm), _counts(runs),
-        wall, log_taus, path, paths[1],
+        *_times(problem, log_taus), stats, errors, find(path, companion, tuple(events), log_taus, stats),
+        path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
+        log_taus, path, companion,
     )  # fmt: skip
+
+
+def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> Engine:
+    """Return the reduction of a diagonal net, or the frames; each loads without the other."""
+    if method == "dual" and not problem.reducible:
+        raise InputError("method", "'dual'", "'auto': only diagonal nets on samples of equal weight have the reduction")
+    if method == "dual" or (method == "auto" and problem.reducible):
+        from theorykit.flow.evaluate import DualEngine
+
+        return DualEngine(problem, directions)
+    from theorykit.flow.model_path import ModelEngine
+
+    return ModelEngine(problem, directions, method)
 
 
 def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
@@ -223,52 +256,52 @@ def _distance(values: Floats, others: list[Floats]) -> Floats:
     return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
 
 
-def _settings(
-    problem: Problem, reduction: Reduction, runs: list[Integration], rtol: float, confirm: bool
-) -> dict[str, Any]:
+def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:
     import numba
     import scipy
 
-    slaved = any(segment.slaved for segment in runs[0].segments)
-    return problem.settings | {
-        "method": "Radau IIA, order 5, dual reduction",
-        "state": "span" if reduction.span else "samples",
-        "dimension": reduction.dimension,
-        "rtol": rtol,
-        "companion_rtol": runs[1].rtol,
-        "confirmed": confirm,
-        "slaving_error": SLAVING_ERROR if slaved else 0.0,
-        "versions": {
-            "theorykit": __version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "numba": numba.__version__,
-        },
-    }
+    return (
+        problem.settings
+        | engine.settings
+        | {
+            "rtol": rtol,
+            "companion_rtol": paths[1].rtol,
+            "confirmed": confirm,
+            "slaving_error": paths[0].slaving_error,
+            "versions": {
+                "theorykit": __version__,
+                "numpy": np.__version__,
+                "scipy": scipy.__version__,
+                "numba": numba.__version__,
+            },
+        }
+    )
 
 
-def _counts(runs: list[Integration]) -> dict[str, Any]:
-    return {
-        "run": runs[0].counts,
-        "companion": runs[1].counts,
-        "statuses": [Status(run.status).name.lower() for run in runs],
-    }
+def _counts(paths: list[FlowPath]) -> dict[str, Any]:
+    return {"run": paths[0].counts, "companion": paths[1].counts, "statuses": [path.status for path in paths]}
 
 
 def _integrate_all(
-    reduction: Reduction, log_tau_end: float, tolerances: list[float], progress: Callable[[float], None] | None
-) -> list[Integration]:
+    engine: Engine, log_tau_end: float, tolerances: list[float], progress: Callable[[float], None] | None
+) -> list[FlowPath]:
     """Integrate once for each tolerance: side by side where the data are large, each run on one thread in any case.
 
     One thread a run keeps the numbers the same whatever else the machine does, and small linear algebra is faster so.
     """
     shares = _Shares(progress, len(tolerances))
     with one_blas_thread():
-        if reduction.problem.data.X.size < _LARGE:
-            return [integrate(reduction, log_tau_end, rtol, shares.next()) for rtol in tolerances]
-        with ThreadPoolExecutor(len(tolerances)) as pool:
-            jobs = [pool.submit(integrate, reduction, log_tau_end, rtol, shares.next()) for rtol in tolerances]
-            return [job.result() for job in jobs]
+        if engine.large:
+            with ThreadPoolExecutor(len(tolerances)) as pool:
+                jobs = [pool.submit(engine.run, log_tau_end, rtol, shares.next()) for rtol in tolerances]
+                paths = [job.result() for job in jobs]
+        else:
+            paths = [engine.run(log_tau_end, rtol, shares.next()) for rtol in tolerances]
+    if any(path is None for path in paths):
+        raise InputError(
+            "problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings"
+        )
+    return [path for path in paths if path is not None]
 
 
 class _Shares:

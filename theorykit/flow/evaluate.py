@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
-from theorykit.flow.reduction import Frame, Integration, Reduction, Segment
+from theorykit.flow.problem import Problem
+from theorykit.flow.reduction import SLAVING_ERROR, Frame, Integration, Reduction, Segment, Status, integrate, reduce
 from theorykit.losses import SQUARED, log_loss, loss_code
 
 Floats = NDArray[np.float64]
 
+_LARGE = 2**20  # entries of X from which two runs side by side gain more than they disturb each other
 _ENTRIES_AT_ONCE = 2**22  # coordinates held in memory at a time (32 MiB an array)
 _TEST_ENTRIES_AT_ONCE = 2**26  # for the test points, which are streamed once for every such batch of weights
+_ADVICE = {
+    Status.REACHED_END: "reached the end",
+    Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
+    Status.NOT_FINITE: "the right-hand side is not finite: check the scale of the data, and log_weight_decay",
+    Status.TOO_MANY_STEPS: "more than 400 000 steps: try a larger rtol or a shorter run",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +38,30 @@ class Path:
     directions: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
+    def problem(self) -> Problem:
+        """What was simulated."""
+        return self.reduction.problem
+
+    @property
+    def names(self) -> list[str]:
+        """The statistics that apply."""
+        return statistic_names(self.reduction, self.directions)
+
+    def pointed(self, directions: Mapping[str, Floats]) -> Path:
+        """Return the same flow with other directions."""
+        return replace(self, directions=directions)
+
+    def statistics(self, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
+        """Return each statistic at each time, shape (k,)."""
+        return statistics(self, log_taus, names)
+
+    def drifts(self) -> dict[str, float | None]:
+        """Return the largest relative drift of each exact identity."""
+        from theorykit.flow.identities import drifts
+
+        return drifts(self)
+
+    @property
     def degree(self) -> int:
         """L."""
         return self.reduction.problem.model.degree
@@ -37,6 +70,36 @@ class Path:
     def squared(self) -> bool:
         """Whether the loss is the squared one."""
         return loss_code(self.reduction.problem.loss) == SQUARED
+
+    @property
+    def status(self) -> str:
+        """Why it ended."""
+        return Status(self.integration.status).name.lower()
+
+    @property
+    def message(self) -> str:
+        """What that means and what to do about it."""
+        return _ADVICE[self.integration.status]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Steps and evaluations."""
+        return self.integration.counts
+
+    @property
+    def rtol(self) -> float:
+        """The tolerance."""
+        return self.integration.rtol
+
+    @property
+    def slaving_error(self) -> float:
+        """Relative error at which the residual of the squared loss was slaved; 0 where it was not."""
+        return SLAVING_ERROR if any(segment.slaved for segment in self.integration.segments) else 0.0
+
+    @property
+    def linear(self) -> bool:
+        """A diagonal net is linear in x."""
+        return True
 
     @property
     def start(self) -> float:
@@ -91,6 +154,26 @@ class Path:
             log_u[where], log_v[where] = u + shift, v + shift
         return log_u, log_v
 
+    def parameters(self, log_taus: Floats) -> tuple[Floats, Floats]:
+        """Return theta/|theta|, shape (k, 2d), and log|theta|, shape (k,)."""
+        log_norms = self.log_norm(log_taus)
+        signs = np.concatenate(list(self.integration.segments[0].pack[6][2:]))
+        logs = np.hstack(self.log_coordinates(log_taus))
+        return signs * _exp(logs - log_norms[:, None]), log_norms
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Return the frames in the order in which they were used, neighbours of one kind merged."""
+        out: list[dict[str, Any]] = []
+        for segment in self.integration.segments:
+            clock = "log tau" if segment.log_clock else "tau"
+            until = segment.end if not segment.log_clock else float(_exp(np.array(segment.end)))
+            entry = {"frame": segment.frame.name.lower(), "clock": clock, "slaved": segment.slaved}
+            if out and all(out[-1][key] == value for key, value in entry.items()):
+                out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + segment.times.size}
+            else:
+                out.append(entry | {"until_tau": until, "steps": segment.times.size})
+        return out
+
     def log_sigma(self, log_taus: Floats) -> Floats:
         """Return log(alpha c) - tau, the scale of a parameter that only decays."""
         decay = np.exp(log_taus) if self.reduction.problem.log_weight_decay > -math.inf else 0.0
@@ -144,6 +227,39 @@ class Path:
             ]
             out[where] = 0.5 * np.logaddexp(*(log_sum_of_squares(p) for p in logs)) - 0.5 * math.log(2 * d)
         return out
+
+
+class DualEngine:
+    """Integration in the dual reduction."""
+
+    def __init__(self, problem: Problem, directions: Mapping[str, Floats]) -> None:
+        self.directions = directions
+        self.reduction = reduce(problem)
+
+    @property
+    def names(self) -> list[str]:
+        """The statistics that apply."""
+        return statistic_names(self.reduction, self.directions)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it integrates."""
+        state = "span" if self.reduction.span else "samples"
+        return {
+            "method": "Radau IIA, order 5, dual reduction",
+            "state": state,
+            "dimension": self.reduction.dimension,
+        }
+
+    @property
+    def large(self) -> bool:
+        """Whether the data are."""
+        return self.reduction.problem.data.X.size >= _LARGE
+
+    def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> Path | None:
+        """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
+        integration = integrate(self.reduction, log_tau_end, rtol, progress)
+        return Path(self.reduction, integration, self.directions) if integration.segments else None
 
 
 def log_sum_of_squares(logs: Floats) -> Floats:

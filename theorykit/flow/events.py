@@ -10,7 +10,7 @@ import numpy as np
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import finite
-from theorykit.flow.evaluate import Floats, Path, _exp, statistics
+from theorykit.flow.path import Floats, FlowPath
 
 _INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
 _ZOOM = 24  # points a round of zooming in
@@ -85,20 +85,22 @@ def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
             raise unknown_name("events", event.statistic, path_names)
 
 
-def locate(path: Path, event: Crossing, saved: Floats, stats: Mapping[str, Floats]) -> list[tuple[float, float, int]]:
+def locate(
+    path: FlowPath, event: Crossing, saved: Floats, stats: Mapping[str, Floats]
+) -> list[tuple[float, float, int]]:
     """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order.
 
     `stats` may hold the statistic at the save points `saved`, which then need not be looked at again.
     """
-    data = path.reduction.problem.data
+    data = path.problem.data
     dear = event.statistic.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
     if dear:
         grid = saved
         known = stats.get(event.statistic)
-        values = known if known is not None else statistics(path, grid, [event.statistic])[event.statistic]
+        values = known if known is not None else path.statistics(grid, [event.statistic])[event.statistic]
     else:
         grid = _grid(path, saved, _INSIDE)
-        values = statistics(path, grid, [event.statistic])[event.statistic]
+        values = path.statistics(grid, [event.statistic])[event.statistic]
     values = values - event.level
     found = []
     for i in np.flatnonzero((values[:-1] < 0.0) != (values[1:] < 0.0)):
@@ -110,20 +112,20 @@ def locate(path: Path, event: Crossing, saved: Floats, stats: Mapping[str, Float
     return found
 
 
-def _grid(path: Path, extra: Floats, inside: int) -> Floats:
+def _grid(path: FlowPath, extra: Floats, inside: int) -> Floats:
     ends = np.concatenate([[path.start], path.step_ends()])
     fractions = np.arange(inside) / inside
     points = (ends[:-1, None] + np.diff(ends)[:, None] * fractions).ravel()
     return np.unique(np.concatenate([points, ends[-1:], extra[(extra >= path.start) & (extra <= path.end)]]))
 
 
-def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
+def _zoom(path: FlowPath, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
     """Narrow a bracket in log tau until it is `width` wide."""
     while high - low > width:
         points = np.linspace(low, high, _ZOOM + 1)
         if points[1] <= low or points[-2] >= high:
             break
-        values = statistics(path, points[1:-1], [event.statistic])[event.statistic] - event.level
+        values = path.statistics(points[1:-1], [event.statistic])[event.statistic] - event.level
         first = np.flatnonzero((values < 0.0) != below)
         index = int(first[0]) + 1 if first.size else _ZOOM
         low, high = float(points[index - 1]), float(points[index])
@@ -131,10 +133,10 @@ def _zoom(path: Path, event: Crossing, low: float, high: float, below: bool, wid
 
 
 def find(
-    path: Path, companion: Path, events: tuple[Crossing, ...], saved: Floats, stats: Mapping[str, Floats]
+    path: FlowPath, companion: FlowPath, events: tuple[Crossing, ...], saved: Floats, stats: Mapping[str, Floats]
 ) -> tuple[Event, ...]:
     """Return all events in time order, each with its error; `stats` are those of `path` at the save points."""
-    problem = path.reduction.problem
+    problem = path.problem
     decaying = problem.log_weight_decay > -math.inf
     log_lambda = problem.log_weight_decay if decaying else 0.0
     has_s = decaying and problem.log_alpha > 0.0
@@ -142,7 +144,7 @@ def find(
     for event in events:
         others = locate(companion, event, saved, {})
         for position, (log_tau, bracket, direction) in enumerate(locate(path, event, saved, stats)):
-            tau = float(_exp(np.array(log_tau)))
+            tau = math.exp(log_tau) if log_tau < 709.0 else math.inf
             same = position < len(others) and others[position][2] == direction
             shift = abs(math.expm1(others[position][0] - log_tau)) if same else math.inf
             s = tau / problem.log_alpha if has_s else math.nan

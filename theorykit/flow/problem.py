@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError
+from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import finite
 from theorykit.datasets import Dataset
-from theorykit.losses import SQUARED, loss_code
-from theorykit.models import DiagonalNet
+from theorykit.losses import CROSS_ENTROPY, LOSSES
+from theorykit.models import DiagonalNet, HomogeneousModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +22,22 @@ class Problem:
 
     Parameters
     ----------
-    model : DiagonalNet
+    model : HomogeneousModel
+        Any model of `theorykit.models`, a `UserModel` among them.
     data : Dataset
-        With as many features as the model.
-    loss : {"exponential", "logistic", "squared"}
-        See `theorykit.losses` for the normalisations.
+        With inputs that the model takes. L is the mean over samples, with the data's weights if there are any.
+    loss : {"exponential", "logistic", "squared", "cross_entropy"}
+        See `theorykit.losses` for the normalisations. Classes need "cross_entropy", and a model with one output for
+        each; the others a model with one output.
     alpha, log_alpha : float
         The initial scale or its natural logarithm: exactly one of them.
     weight_decay, log_weight_decay : float
         lambda or its logarithm: exactly one of them; ``weight_decay=0`` is legal.
-    init : {"theory", "unit"} or array_like, shape (P,)
-        The initial direction theta_bar; alpha multiplies it as given.
+    init : str or array_like, shape (P,)
+        The initial direction theta_bar, by one of the names in ``model.directions`` or as an array; alpha multiplies it
+        as given.
+    seed : int
+        Of an initial direction that is drawn.
 
     Raises
     ------
@@ -48,7 +53,7 @@ class Problem:
     16.118
     """
 
-    model: DiagonalNet
+    model: HomogeneousModel
     data: Dataset
     loss: str = "logistic"
     alpha: float | None = field(default=None, kw_only=True)
@@ -56,26 +61,22 @@ class Problem:
     weight_decay: float | None = field(default=None, kw_only=True)
     log_weight_decay: float = field(default=math.nan, kw_only=True)
     init: str | ArrayLike = field(default="theory", kw_only=True)
+    seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, DiagonalNet):
+        if not isinstance(self.model, HomogeneousModel):
             raise InputError("model", type(self.model).__name__, "a model of theorykit.models")
         if not isinstance(self.data, Dataset):
             raise InputError("data", type(self.data).__name__, "a theorykit Dataset (see Dataset.from_arrays)")
-        if self.model.d != self.data.d:
+        if isinstance(self.model, DiagonalNet) and self.model.d != self.data.d:
             raise InputError("model", f"d = {self.model.d}", f"d = {self.data.d}, as many features as the data")
-        if self.data.weights is not None:
-            raise InputError(
-                "data", "samples of unequal weight", "equal weights, the only ones a diagonal net is run on"
-            )
-        code = loss_code(self.loss)
-        if code != SQUARED and self.data.task != "classification":
-            raise InputError("loss", f"{self.loss!r} on a regression data set", "'squared', or labels +1 and -1")
+        self.model.inputs(self.data.X)
+        _check_loss(self.loss, self.model, self.data)
         object.__setattr__(self, "log_alpha", _logarithm("alpha", self.alpha, self.log_alpha, zero=False))
         object.__setattr__(
             self, "log_weight_decay", _logarithm("weight_decay", self.weight_decay, self.log_weight_decay, zero=True)
         )
-        direction = self.model.direction(self.init)
+        direction = self.model.direction(self.init, self.seed)
         direction.flags.writeable = False
         object.__setattr__(self, "_direction", direction)
 
@@ -84,6 +85,11 @@ class Problem:
         """theta_bar, shape (P,)."""
         direction: NDArray[np.float64] = self.__dict__["_direction"]
         return direction
+
+    @property
+    def reducible(self) -> bool:
+        """Whether the flow is that of a diagonal net in its dual reduction: n numbers instead of 2d."""
+        return isinstance(self.model, DiagonalNet) and self.data.weights is None
 
     @property
     def log_A(self) -> float:  # noqa: N802 - the theory's name
@@ -117,7 +123,26 @@ class Problem:
             "log_alpha": self.log_alpha,
             "log_weight_decay": self.log_weight_decay if math.isfinite(self.log_weight_decay) else None,
             "init": self.init if isinstance(self.init, str) else np.asarray(self.init).tolist(),
+            "seed": self.seed,
         }
+
+
+def _check_loss(loss: str, model: HomogeneousModel, data: Dataset) -> None:
+    """Raise unless loss, outputs and labels fit."""
+    if loss not in (*LOSSES, CROSS_ENTROPY):
+        raise unknown_name("loss", str(loss), [*LOSSES, CROSS_ENTROPY])
+    if loss == CROSS_ENTROPY:
+        if data.classes is None:
+            raise InputError("loss", f"{loss!r} on a {data.task} data set", "class numbers, task='multiclass'")
+        if model.outputs != data.classes:
+            raise InputError("model", f"{model.outputs} outputs", f"{data.classes}, one for each class")
+        return
+    if data.task == "multiclass":
+        raise InputError("loss", f"{loss!r} on a multiclass data set", "'cross_entropy'")
+    if loss != "squared" and data.task != "classification":
+        raise InputError("loss", f"{loss!r} on a regression data set", "'squared', or labels +1 and -1")
+    if model.outputs != 1:
+        raise InputError("model", f"{model.outputs} outputs", f"one, which {loss!r} takes")
 
 
 def _logarithm(name: str, value: float | None, logarithm: float, *, zero: bool) -> float:

@@ -346,7 +346,7 @@ class _Run:
         else:
             theta = problem.direction * math.exp(min(problem.log_alpha, 700.0))
             with np.errstate(over="ignore", invalid="ignore"):
-                q = data.X @ problem.model.weights(theta) * (1.0 if self._squared else data.y)
+                q = problem.model.output(theta, data.X) * (1.0 if self._squared else data.y)
                 largest = (
                     2.0 * degree**2 * float(reduction.squared_norms.max() * np.abs(theta).max() ** (2 * degree - 2))
                 )

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,8 @@ from numpy.typing import ArrayLike
 from theorykit._numerics.errors import FlowError, InputError, unknown_name
 from theorykit._numerics.serial import plain, replacing
 from theorykit._numerics.validate import finite, vector
-from theorykit.flow.evaluate import Floats, Path, _exp, statistic_names, statistics
 from theorykit.flow.events import Crossing, Event, check_events, find
-from theorykit.flow.identities import drifts
-from theorykit.flow.reduction import Status
+from theorykit.flow.path import Floats, FlowPath
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +30,11 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
-_ADVICE = {
-    Status.REACHED_END: "reached the end",
-    Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
-    Status.NOT_FINITE: "the right-hand side is not finite: check the scale of the data, and log_weight_decay",
-    Status.TOO_MANY_STEPS: "more than 400 000 steps: try a larger rtol or a shorter run",
-}
-
+_OF_END = ("weights", "parameters")  # saved of the last point only
+_STATUSES = (
+    *("reached_end", "step_too_small", "not_finite", "too_many_steps"),
+    *("max_steps", "blow_up", "no_convergence"),
+)
 
 ROUND_OFF = 4.0 * float(np.finfo(np.float64).eps)
 """Relative error below which no statistic is claimed to be known."""
@@ -84,8 +80,8 @@ class Trajectory:
     counts: dict[str, Any] = field(repr=False)
     wall_s: float
     _log_tau: Floats = field(repr=False)
-    _path: Path | None = field(default=None, repr=False)
-    _companion: Path | None = field(default=None, repr=False)
+    _path: FlowPath | None = field(default=None, repr=False)
+    _companion: FlowPath | None = field(default=None, repr=False)
     _saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -106,17 +102,39 @@ class Trajectory:
         Raises
         ------
         InputError
-            The trajectory was loaded from a file (which holds statistics and the last weights only).
+            The trajectory was loaded from a file (which holds statistics and the last weights only), or the model is
+            not linear in x.
         """
+        self._check_index(index)
+        if self._path is None:
+            return np.array(self._last(index, "weights"))
+        return self._path.weights(self._log_tau[[index]])[0]
+
+    def parameters(self, index: int) -> tuple[Floats, float]:
+        """Return theta/|theta|, shape (P,), and log|theta| at a save point: theta itself may leave the float range.
+
+        Raises
+        ------
+        InputError
+            The trajectory was loaded from a file, which holds the last parameters only.
+        """
+        self._check_index(index)
+        if self._path is None:
+            return np.array(self._last(index, "parameters")), float(self.stats["log_norm"][index])
+        units, log_norms = self._path.parameters(self._log_tau[[index]])
+        return units[0], float(log_norms[0])
+
+    def _check_index(self, index: int) -> None:
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
             raise InputError("index", repr(index), "an integer")
         if not -self.tau.size <= index < self.tau.size:
             raise InputError("index", repr(index), f"between {-self.tau.size} and {self.tau.size - 1}")
-        if self._path is None:
-            if index in (-1, self.tau.size - 1) and "w" in self._saved:
-                return np.array(self._saved["w"])
-            raise InputError("index", f"{index} of a loaded trajectory", "-1, the only weights that are saved")
-        return self._path.weights(self._log_tau[[index]])[0]
+
+    def _last(self, index: int, name: str) -> Floats:
+        if index not in (-1, self.tau.size - 1) or name not in self._saved:
+            raise InputError("index", f"{index} of a loaded trajectory", f"-1, the only {name} that are saved")
+        last: Floats = self._saved[name]
+        return last
 
     def at(
         self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, ArrayLike] | None = None
@@ -139,7 +157,7 @@ class Trajectory:
             raise InputError("s", "neither or both of s and tau", "exactly one of them")
         if self._path is None or self._companion is None:
             raise InputError("at", "a loaded trajectory", "one that was computed in this session")
-        problem, end = self._path.reduction.problem, math.exp(self._path.end)
+        problem, end = self._path.problem, math.exp(self._path.end)
         name, given = ("s", s) if s is not None else ("tau", tau)
         time = finite(name, given, above=0.0)
         if name == "s":
@@ -147,7 +165,7 @@ class Trajectory:
         if math.log(time) > self._path.end + 1e-12:
             raise InputError(name, f"{given:g}", f"at most {end:g}, to where the flow was followed")
         further = unit_directions(directions, problem.data.d)
-        own, other = (replace(p, directions={**p.directions, **further}) for p in (self._path, self._companion))
+        own, other = (p.pointed({**p.directions, **further}) for p in (self._path, self._companion))
         return Snapshot(own, other, min(math.log(time), self._path.end))
 
     def crossings(self, event: Crossing, *, directions: Mapping[str, ArrayLike] | None = None) -> tuple[Event, ...]:
@@ -169,9 +187,9 @@ class Trajectory:
             raise InputError("crossings", "a loaded trajectory", "one that was computed in this session")
         paths = [self._path, self._companion]
         if directions is not None:
-            unit = unit_directions(directions, self._path.reduction.problem.data.d)
-            paths = [replace(path, directions=unit) for path in paths]
-        check_events(statistic_names(paths[0].reduction, paths[0].directions), (event,))
+            unit = unit_directions(directions, self._path.problem.data.d)
+            paths = [path.pointed(unit) for path in paths]
+        check_events(paths[0].names, (event,))
         return find(paths[0], paths[1], (event,), self._log_tau, {})
 
     @cached_property
@@ -185,8 +203,8 @@ class Trajectory:
             {
                 "status": self.status,
                 "global_error_outputs": float(np.max(np.abs(own - other).max(axis=1) / size)),
-                "drift": drifts(self._path),
-                "frames": _frames(self._path),
+                "drift": self._path.drifts(),
+                "frames": self._path.frames(),
                 "slaving_error": self.settings["slaving_error"],
                 "counts": self.counts,
             }
@@ -206,9 +224,16 @@ class Trajectory:
         arrays = {"tau": self.tau, "s": self.s, "t": self.t, "log_t": self.log_t, "log_tau": self._log_tau}
         arrays |= {f"stats/{name}": values for name, values in self.stats.items()}
         arrays |= {f"errors/{name}": values for name, values in self.errors.items()}
-        arrays["weights"] = self.weights(-1)
+        arrays |= self._last_arrays()
         with replacing("path", path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, header=np.array(json.dumps(plain(header), allow_nan=False)), **arrays)  # type: ignore[arg-type]
+
+    def _last_arrays(self) -> dict[str, Floats]:
+        """Return what is saved of the end: w where there is one, else the parameters."""
+        name = "weights" if self._path is None and "weights" in self._saved else "parameters"
+        if self._path is not None and self._path.linear:
+            name = "weights"
+        return {name: self.weights(-1) if name == "weights" else self.parameters(-1)[0]}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -230,7 +255,8 @@ class Trajectory:
             return cls(
                 arrays["tau"], arrays["s"], arrays["t"], arrays["log_t"], stats, errors, events, header["status"],
                 header["message"], header["settings"], header["counts"], header["wall_s"], arrays["log_tau"],
-                _saved={"w": arrays["weights"], "diagnostics": header["diagnostics"]},
+                _saved={name: arrays[name] for name in _OF_END if name in arrays}
+                | {"diagnostics": header["diagnostics"]},
             )  # fmt: skip
         except _UNREADABLE as problem:
             raise InputError("path", f"{path} ({problem})", "a file written by Trajectory.save") from None
@@ -272,27 +298,27 @@ class Trajectory:
 class Snapshot:
     """The flow at one time, with the companion run's values for the error of anything made of it."""
 
-    path: Path = field(repr=False)
-    companion: Path = field(repr=False)
+    path: FlowPath = field(repr=False)
+    companion: FlowPath = field(repr=False)
     log_tau: float
 
     def __getitem__(self, name: str) -> float:
         """Return a statistic."""
         self._check(name)
-        return float(statistics(self.path, np.array([self.log_tau]), [name])[name][0])
+        return float(self.path.statistics(np.array([self.log_tau]), [name])[name][0])
 
     def error(self, name: str) -> float:
         """Return the estimated global error of a statistic, at least its round-off (those on test points have none)."""
         self._check(name)
         if name.startswith("test_"):
             raise InputError("name", repr(name), "a statistic of the training data: test ones have no error estimate")
-        own, other = self[name], float(statistics(self.companion, np.array([self.log_tau]), [name])[name][0])
+        own, other = self[name], float(self.companion.statistics(np.array([self.log_tau]), [name])[name][0])
         return max(abs(own - other), ROUND_OFF * abs(own))
 
     @property
     def names(self) -> list[str]:
         """The names of the statistics."""
-        return statistic_names(self.path.reduction, self.path.directions)
+        return self.path.names
 
     def _check(self, name: str) -> None:
         if name not in self.names:
@@ -339,9 +365,9 @@ def _check_saved(arrays: Mapping[str, Any], header: Any) -> None:
     """Raise ValueError where a file has the right entries of the wrong kind."""
     size = arrays["tau"].shape
     for name, values in arrays.items():
-        if values.dtype.kind != "f" or (name != "weights" and values.shape != size) or values.ndim != 1:
+        if values.dtype.kind != "f" or (name not in _OF_END and values.shape != size) or values.ndim != 1:
             raise ValueError(f"{name} is not what it should be")
-    if header["status"] not in [status.name.lower() for status in Status]:
+    if header["status"] not in _STATUSES:
         raise ValueError(f"status {header['status']!r}")
     kinds: dict[str, Any] = {
         "message": str,
@@ -359,17 +385,3 @@ def _event(saved: dict[str, Any]) -> Event:
     """Return an event as it was before strict JSON made null of an infinite error and an undefined s."""
     nulls: dict[str, Any] = {"error": math.inf}
     return Event(**{key: nulls.get(key, math.nan) if value is None else value for key, value in saved.items()})
-
-
-def _frames(path: Path) -> list[dict[str, Any]]:
-    """Return the frames in the order in which they were used, neighbours of one kind merged."""
-    out: list[dict[str, Any]] = []
-    for segment in path.integration.segments:
-        clock = "log tau" if segment.log_clock else "tau"
-        until = segment.end if not segment.log_clock else float(_exp(np.array(segment.end)))
-        entry = {"frame": segment.frame.name.lower(), "clock": clock, "slaved": segment.slaved}
-        if out and all(out[-1][key] == value for key, value in entry.items()):
-            out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + segment.times.size}
-        else:
-            out.append(entry | {"until_tau": until, "steps": segment.times.size})
-    return out

@@ -13,6 +13,7 @@ from scipy.stats import beta
 from theorykit import Problem, SaveAt, Trajectory, gradient_flow
 from theorykit.checking import Claim, Control, Instance, Measurement, Source
 from theorykit.experiments import build_problem, load_experiment
+from theorykit.models import DiagonalNet
 
 _CONFIDENCE = 0.99
 _S_END, _POINTS = 2.5, 100
@@ -52,6 +53,7 @@ class _Figure(Claim):
         problem = self._problem()
         p = -problem.log_weight_decay / problem.log_alpha
         assert isinstance(problem.init, str)
+        assert isinstance(problem.model, DiagonalNet)
         yield Instance(problem.model, problem.data, problem.loss, p=p, c=0.3, init=problem.init)
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:

@@ -1,0 +1,321 @@
+"""Integrating the flow of any model: which frame, which clock, which method; the steps with their dense output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.errors import InputError
+from theorykit.flow.frames import KERNEL, RICH, Field
+from theorykit.flow.ode import LowRankJacobian, integrator
+from theorykit.flow.ode.methods import Record
+from theorykit.flow.ode.stepping import Integrator, Status
+from theorykit.flow.problem import Problem
+from theorykit.models import Inputs, require_zero_output
+
+Floats = NDArray[np.float64]
+
+SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved; its inverse is what that costs
+_UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
+_TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
+_LOG_CLOCK_ENDS = math.log(0.1)
+_KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
+_LARGEST = 600.0  # L log alpha up to which a flow can start in the rich frame
+_DENSE, _LOW_RANK = 400, 64  # parameters, and outputs of all samples, up to which the Jacobian is formed
+_SAMPLES = 32  # from which the size of the features is taken
+_MOST_STEPS = 400_000
+_MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
+
+
+@dataclass
+class Segment:
+    """A stretch in one frame and one clock: its steps with their dense output."""
+
+    field: Field
+    records: list[Record]
+    method: str
+
+    @cached_property
+    def times(self) -> Floats:
+        """Clock times at which the steps begin."""
+        return np.concatenate([record.t for record in self.records])
+
+    @cached_property
+    def ends(self) -> Floats:
+        """Clock times at which they end."""
+        return np.concatenate([record.t + record.h for record in self.records])
+
+    def log_tau_ends(self) -> Floats:
+        """Return log tau at the end of every step."""
+        return self.ends if self.field.log_clock else np.log(self.ends)
+
+    def state(self, log_tau: float) -> Floats:
+        """Return x at one time."""
+        clock = self.field.clock(log_tau)
+        step = int(np.clip(np.searchsorted(self.times, clock, side="right") - 1, 0, len(self.records) - 1))
+        return self.records[step].at(0, min(max(clock, float(self.times[step])), float(self.ends[step])))
+
+
+@dataclass
+class Integration:
+    """All segments of one flow, why it ended, and what it cost.
+
+    Attributes
+    ----------
+    origin : ndarray, shape (P,)
+        The state at tau = 0, in the frame of the first segment.
+    zero_output : bool
+        Whether the output vanishes at theta_bar.
+    """
+
+    segments: list[Segment]
+    origin: Floats
+    zero_output: bool
+    status: Status
+    counts: dict[str, int]
+    rtol: float
+
+
+def starts_at_zero(problem: Problem) -> bool:
+    """Return whether the output vanishes at theta_bar, on the training and the test inputs."""
+    model, data = problem.model, problem.data
+    if isinstance(problem.init, str):
+        return bool(model.directions[problem.init])
+    blocks = [data.X] + ([X for X, _ in data.test.blocks()] if data.test is not None else [])
+    try:
+        for X in blocks:
+            require_zero_output(model, problem.direction, X)
+    except InputError:
+        return False
+    return True
+
+
+def check_scale(problem: Problem, zero_output: bool) -> None:
+    """Raise where the flow has to start in the rich frame and theta or f would leave the float range."""
+    size = abs(problem.model.degree * problem.log_alpha)
+    if not zero_output and size > _LARGEST:
+        raise InputError(
+            "init",
+            f"a direction whose output is not zero, at log_alpha = {problem.log_alpha:g}",
+            f"zero output, or |log_alpha| up to {_LARGEST / problem.model.degree:g}",
+        )
+
+
+class _Run:
+    """The state of an integration between two segments."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        inputs: Inputs,
+        zero_output: bool,
+        log_tau_end: float,
+        rtol: float,
+        method: str,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        self.problem, self.log_tau_end, self.rtol, self.method = problem, log_tau_end, rtol, method
+        self.progress = progress
+        self.zero_output = zero_output
+        self.decaying = problem.log_weight_decay > -math.inf
+        self.size = float(np.linalg.norm(problem.direction))
+        self.feature_size = _feature_size(problem, inputs)
+        y = np.asarray(problem.data.y, dtype=np.float64)
+        self.output_unit = (float(np.sqrt(np.mean(y**2))) or 1.0) if problem.loss == "squared" else 1.0
+        self.h_unit = self.output_unit / self.feature_size
+        self.status, self.counts, self.segments = Status.RUNNING, dict[str, int](), list[Segment]()
+        self.entries = 0
+        log_eps = -problem.model.degree * problem.log_alpha
+        kernel = zero_output and self.size > 0.0 and log_eps + math.log(self.h_unit / self.size) < _KERNEL_ENDS
+        self.field = Field(problem, inputs, KERNEL if kernel else RICH, log_clock=True)
+        with np.errstate(over="ignore"):
+            self.origin = np.zeros_like(problem.direction) if kernel else problem.direction * np.exp(problem.log_alpha)
+        self.log_tau, self.x = self._start()
+        self.first = self.log_tau
+        self.transient_ends = self._transient()
+
+    def unit(self) -> float:
+        """Return the norm of a change of x that moves the outputs by about their unit."""
+        if self.field.frame == KERNEL:
+            return self.h_unit
+        power = 1.0 / self.problem.model.degree
+        grown = self.size ** (1.0 - power) * self.h_unit**power
+        # tiny starts: their growth is what has to be seen
+        start = math.log(self.size) + self.problem.log_alpha if self.size > 0.0 else math.inf
+        return min(grown, math.exp(min(start, 300.0)))
+
+    def _start(self) -> tuple[float, Floats]:
+        """Return a time up to which the flow is linear in tau to the tolerance, and the state there."""
+        little = 0.01 * math.sqrt(self.rtol)
+        log_tau = math.log(little)
+        for _ in range(2):  # the velocity itself may leave the float range at the first time
+            velocity = self.field(log_tau, self.origin)
+            largest = float(np.max(np.abs(velocity)))
+            if math.isfinite(largest):
+                if largest > 0.0:
+                    log_size = math.log(largest) + math.log(float(np.linalg.norm(velocity / largest)))
+                    log_tau = min(log_tau, log_tau + math.log(little * self.unit()) - log_size)
+                break
+            # all of its size is in the exponent
+            log_tau = min(log_tau, math.log(little) - self.field.log_stiffness(log_tau))
+        log_tau = min(log_tau, self.log_tau_end - 1.0)
+        return log_tau, self.origin + self.field(log_tau, self.origin)
+
+    def _transient(self) -> float:
+        """Return log tau at which the residual of the squared loss can be slaved, infinite where it cannot."""
+        if self.problem.loss != "squared":
+            return math.inf
+        if math.log(2.0 * self.feature_size**2) + self.field.log_stiffness(self.log_tau) < math.log(SLAVED_FROM):
+            return math.inf
+        low, high = self.field.log_rates(self.log_tau, self.x)
+        if low > math.log(SLAVED_FROM):
+            return max(math.log(_TRANSIENT) - low, self.log_tau)
+        if high > math.log(_UNRESOLVED):
+            raise InputError(
+                "problem",
+                f"a squared loss whose residual falls at rates from {math.exp(low):.3g} to {_power_of_ten(high)}",
+                f"rates up to {_UNRESOLVED:g}, or all above {SLAVED_FROM:g}: a smaller log_A, or independent features",
+            )
+        return math.inf
+
+    def segment(self) -> None:
+        """Integrate one segment: to the end, to a change of frame, of clock or of the residual's treatment."""
+        field = self.field
+        until = self._until()
+        flow = self._integrator(field.clock(self.log_tau), field.clock(until))
+        records = []
+        while flow.status is Status.RUNNING:
+            record = flow.step()
+            if record.t.size == 0:
+                continue
+            records.append(record)
+            self.entries += record.dense.size + record.y.size
+            self.log_tau, self.x = field.log_tau(flow.t), flow.y
+            self._report()
+            if self._leaves_frame() or self._leaves_manifold():
+                break
+            if self.entries > _MOST_ENTRIES or self.steps + len(records) >= _MOST_STEPS:
+                self.status = Status.MAX_STEPS
+                break
+        for name, count in flow.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        if records:
+            self.segments.append(Segment(field, records, flow.method.name))
+        if flow.status is Status.REACHED_END:
+            self.log_tau = until
+        elif flow.status is not Status.RUNNING:
+            self.status = flow.status
+        if self.status is Status.RUNNING:
+            self._change()
+
+    @property
+    def steps(self) -> int:
+        """Accepted steps of all segments so far."""
+        return self.counts.get("steps", 0)
+
+    def _until(self) -> float:
+        """Return log tau up to which this frame and this clock are surely right."""
+        until = min(self.log_tau_end, self.transient_ends)
+        if not self.decaying:
+            return until
+        if self.field.log_clock:
+            until = min(until, max(_LOG_CLOCK_ENDS, self.log_tau))
+        if self.field.frame == KERNEL:
+            size = max(float(np.linalg.norm(self.x)), self.h_unit)
+            room = _KERNEL_ENDS - (self.field.log_eps(self.log_tau) + math.log(size / self.size))
+            ahead = max(room / self.problem.model.degree, 0.01)
+            until = min(until, math.log(math.exp(self.log_tau) + ahead))
+        return until
+
+    def _integrator(self, start: float, end: float) -> Integrator:
+        field, P = self.field, self.problem.model.parameters
+        jacobian: Callable[..., Floats] | LowRankJacobian | None = None
+        outputs = self.problem.data.n * self.problem.model.outputs
+        if not field.slaved and P <= _DENSE:
+            jacobian = field.jacobian
+        elif not field.slaved and outputs <= _LOW_RANK:
+            jacobian = LowRankJacobian(field.low_rank_jacobian, rank=outputs)
+        atol = self.rtol * self.unit() / math.sqrt(P)
+        return integrator(field, self.x, (start, end), method=self.method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+
+    def _leaves_frame(self) -> bool:
+        """Return whether eps |h| has come near |theta_bar|."""
+        if self.field.frame == RICH:
+            return False
+        size = float(np.linalg.norm(self.x))
+        return size > 0.0 and self.field.log_eps(self.log_tau) + math.log(size / self.size) >= _KERNEL_ENDS - 1e-9
+
+    def _leaves_manifold(self) -> bool:
+        """Return whether the residual has become too large to be slaved."""
+        return self.field.slaved and self.field.log_rates(self.log_tau, self.x)[0] < math.log(SLAVED_FROM)
+
+    def _change(self) -> None:
+        """Go to the frame, clock and treatment of the residual that the next segment needs."""
+        field = self.field
+        if self.log_tau >= self.log_tau_end:
+            self.status = Status.REACHED_END
+            return
+        if self._leaves_frame():
+            sigma = math.exp(field.log_sigma(self.log_tau))
+            self.x = sigma * field.moved(self.log_tau, self.x)
+            field = replace(field, frame=RICH)
+        if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
+            field = replace(field, log_clock=False)
+        if self.log_tau >= self.transient_ends:
+            field = replace(field, slaved=self._settled())
+        elif field.slaved:
+            field = replace(field, slaved=not self._leaves_manifold())
+        self.field = field
+
+    def _settled(self) -> bool:
+        """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""
+        residual = np.max(np.abs(self.field.residuals(self.log_tau, self.x)[0]))
+        settled = bool(residual <= 1e-8 * self.output_unit)
+        self.transient_ends = math.inf if settled else self.log_tau + math.log(2.0)
+        return settled
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            done, all_ = self.log_tau - self.first, self.log_tau_end - self.first
+            if self.decaying:
+                done, all_ = math.exp(self.log_tau), math.exp(self.log_tau_end)
+            self.progress(min(1.0, done / all_))
+
+
+def integrate(
+    problem: Problem,
+    zero_output: bool,
+    log_tau_end: float,
+    rtol: float,
+    method: str = "auto",
+    progress: Callable[[float], None] | None = None,
+) -> Integration:
+    """Integrate from 0 to tau_end = exp(log_tau_end), segment by segment.
+
+    The local error of a step is kept below rtol (unit/sqrt(P) + |x|) in the root mean square over parameters, where a
+    change of x of norm `unit` moves the outputs by about one (the squared loss: by about the size of the targets).
+    `progress` is called with the fraction of tau (log t without weight decay) that is done.
+    """
+    inputs = problem.model.inputs(problem.data.X)
+    run = _Run(problem, inputs, zero_output, log_tau_end, rtol, method, progress)
+    while run.status is Status.RUNNING:
+        run.segment()
+    return Integration(run.segments, run.origin, zero_output, run.status, run.counts, rtol)
+
+
+def _feature_size(problem: Problem, inputs: Inputs) -> float:
+    """Return the largest norm of an output's gradient at theta_bar over some samples; 1 where all vanish."""
+    model, largest = problem.model, 0.0
+    for index in np.unique(np.linspace(0, len(inputs) - 1, _SAMPLES).astype(np.intp)):
+        kernel = model.ntk(model.inputs(inputs.values[index : index + 1]), theta=problem.direction)
+        largest = max(largest, float(np.max(kernel)))
+    return math.sqrt(largest) or 1.0
+
+
+def _power_of_ten(log: float) -> str:
+    return f"1e{log / math.log(10.0):.0f}"

@@ -1,0 +1,417 @@
+"""Reading the flow of any model on its dense output: statistics, parameters, and the identities it has to obey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.errors import InputError, unknown_name
+from theorykit.flow.frames import KERNEL, Field
+from theorykit.flow.model_flow import SLAVED_FROM, Integration, Segment, check_scale, integrate, starts_at_zero
+from theorykit.flow.ode.methods import METHODS
+from theorykit.flow.ode.stepping import Status
+from theorykit.flow.problem import Problem
+from theorykit.losses import log_losses, margins
+from theorykit.models import DiagonalNet, Inputs, Linear
+
+Floats = NDArray[np.float64]
+
+_ENTRIES_AT_ONCE = 2**23  # parameters held in memory while test points are streamed
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
+_NODES, _WEIGHTS = 0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS  # on [0, 1]
+_SINGULAR = "perhaps the tangent kernel has become singular, with which the residual cannot be slaved: a smaller log_A"
+_WIDEST = 0.25  # of an interval of quadrature, in either clock
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPath:
+    """A flow of any model that can be read at any log tau."""
+
+    problem: Problem
+    integration: Integration
+    directions: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """Why it ended."""
+        return self.integration.status.name.lower()
+
+    @property
+    def message(self) -> str:
+        """What that means and what to do about it."""
+        last = self.integration.segments[-1].field
+        if last.slaved and self.integration.status is not Status.REACHED_END:
+            return f"{self.integration.status.value}; {_SINGULAR}"
+        return self.integration.status.value
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Steps and evaluations."""
+        return self.integration.counts
+
+    @property
+    def rtol(self) -> float:
+        """The tolerance."""
+        return self.integration.rtol
+
+    @property
+    def slaving_error(self) -> float:
+        """Relative error at which the residual of the squared loss was slaved; 0 where it was not."""
+        return 1.0 / SLAVED_FROM if any(segment.field.slaved for segment in self.integration.segments) else 0.0
+
+    @property
+    def linear(self) -> bool:
+        """Whether the model is linear in x, so that there are weights."""
+        return _is_linear(self.problem)
+
+    @property
+    def start(self) -> float:
+        """The log tau at which the integration began; before it the state moves in proportion to tau."""
+        first = self.integration.segments[0]
+        return first.field.log_tau(float(first.times[0]))
+
+    @property
+    def end(self) -> float:
+        """The log tau at which it ended."""
+        return float(self.integration.segments[-1].log_tau_ends()[-1])
+
+    def step_ends(self) -> Floats:
+        """Return the log tau of every accepted step's end."""
+        return np.concatenate([segment.log_tau_ends() for segment in self.integration.segments])
+
+    def pointed(self, directions: Mapping[str, Floats]) -> ModelPath:
+        """Return the same flow with other directions."""
+        return replace(self, directions=directions)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The statistics that apply."""
+        return statistic_names(self.problem, self.directions)
+
+    def state(self, log_tau: float) -> tuple[Field, Floats]:
+        """Return the frame in use at a time, and the state in it."""
+        segments = self.integration.segments
+        ends = [segment.log_tau_ends()[-1] for segment in segments]
+        segment = segments[min(int(np.searchsorted(ends, log_tau)), len(segments) - 1)]
+        x = segment.state(log_tau)
+        if log_tau < self.start:
+            origin = self.integration.origin
+            x = origin + math.exp(log_tau - self.start) * (x - origin)
+        return segment.field, x
+
+    def outputs(self, log_taus: Floats) -> Floats:
+        """Return f_i, shape (k, outputs of all samples)."""
+        rows = []
+        for log_tau in log_taus:
+            now, x = self.state(float(log_tau))
+            rows.append(now.outputs(float(log_tau), x).ravel())
+        return np.array(rows)
+
+    def parameters(self, log_taus: Floats) -> tuple[Floats, Floats]:
+        """Return theta/|theta|, shape (k, P), and log|theta|, shape (k,)."""
+        units, logs = [], []
+        for log_tau in map(float, log_taus):
+            now, x = self.state(log_tau)
+            moved = now.moved(log_tau, x)
+            size = float(np.linalg.norm(moved))
+            units.append(moved / max(size, 1e-300))
+            logs.append(_log(size) + now.log_scale(log_tau))
+        return np.array(units), np.array(logs)
+
+    def weights(self, log_taus: Floats) -> Floats:
+        """Return the linear predictors w, shape (k, d): the outputs on the unit vectors."""
+        _require_linear(self.problem)
+        units = self.problem.model.inputs(np.eye(self.problem.data.d))
+        rows = []
+        for log_tau in map(float, log_taus):
+            now, x = self.state(log_tau)
+            rows.append(now.outputs(log_tau, x, units))
+        return np.array(rows)
+
+    def log_coordinates(self, log_taus: Floats) -> tuple[Floats, Floats]:
+        """Return log|u| and log|v| of a diagonal net, shapes (k, d)."""
+        if not isinstance(self.problem.model, DiagonalNet):
+            raise InputError("log_coordinates", f"a {self.problem.model.name} model", "a diagonal net")
+        units, log_norms = self.parameters(log_taus)
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.abs(units)) + log_norms[:, None]
+        u, v = np.split(logs, 2, axis=1)
+        return u, v
+
+    def statistics(self, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
+        """Return each statistic at each time, shape (k,)."""
+        names = self.names if names is None else list(names)
+        rows = [self._statistics(float(log_tau), set(names)) for log_tau in log_taus]
+        columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else names)}
+        if any(name.startswith("test_") for name in names):
+            columns |= self._on_test_points(log_taus)
+        return {name: columns[name] for name in names}
+
+    def _statistics(self, log_tau: float, wanted: set[str]) -> dict[str, float]:
+        now, x = self.state(log_tau)
+        out: dict[str, float] = {}
+        size = float(np.linalg.norm(now.moved(log_tau, x)))
+        out["log_norm"] = _log(size) + now.log_scale(log_tau)
+        out["norm"] = _exp(out["log_norm"])
+        if wanted & {"train_loss", "log_train_loss", "train_accuracy", "margin", "output_margin"}:
+            out |= self._training(now, log_tau, x, out["log_norm"])
+        if "log_delta" in wanted:
+            out["log_delta"] = self._log_delta(now, log_tau, x)
+        if any(name.startswith(("cos_", "transition")) for name in wanted):
+            out |= self._cosines(log_tau)
+        return out
+
+    def _training(self, now: Field, log_tau: float, x: Floats, log_norm: float) -> dict[str, float]:
+        data, f = self.problem.data, now.outputs(log_tau, x)
+        log_loss = now.log_loss(log_tau, x, f)
+        out = {"log_train_loss": log_loss, "train_loss": _exp(log_loss)}
+        if data.task != "regression":
+            q = margins(f, data.y)
+            smallest = float(q.min())
+            out["train_accuracy"] = float(np.average(q > 0.0, weights=data.weights))
+            out["output_margin"] = smallest
+            out["margin"] = math.copysign(_exp(_log(abs(smallest)) - self.problem.model.degree * log_norm), smallest)
+        return out
+
+    def _log_delta(self, now: Field, log_tau: float, x: Floats) -> float:
+        """Return log(|delta|/|theta_bar|), delta = theta/sigma - theta_bar."""
+        size = _log(float(np.linalg.norm(self.problem.direction)))
+        if now.frame == KERNEL:
+            return now.log_eps(log_tau) + _log(float(np.linalg.norm(x))) - size
+        log_sigma = now.log_sigma(log_tau)
+        distance = float(np.linalg.norm(x - _exp(log_sigma) * self.problem.direction))
+        return _log(distance) - log_sigma - size
+
+    def _cosines(self, log_tau: float) -> dict[str, float]:
+        w = self.weights(np.array([log_tau]))[0]
+        norm = float(np.linalg.norm(w))
+        out = {f"cos_{name}": float(w @ u) / norm if norm > 0.0 else 0.0 for name, u in self.directions.items()}
+        if {"kernel", "rich"} <= set(self.directions):
+            kernel, rich = (math.acos(min(max(out[f"cos_{name}"], -1.0), 1.0)) for name in ("kernel", "rich"))
+            out["transition"] = kernel / max(kernel + rich, 1e-300)
+        return out
+
+    def _on_test_points(self, log_taus: Floats) -> dict[str, Floats]:
+        """Return mean test loss and accuracy at each time, from test points that are streamed once for many times."""
+        rows = max(1, _ENTRIES_AT_ONCE // self.problem.model.parameters)
+        parts = [self._tested(log_taus[start : start + rows]) for start in range(0, log_taus.size, rows)]
+        losses, right = (np.concatenate(column) for column in zip(*parts, strict=True))
+        assert self.problem.data.test is not None
+        count = self.problem.data.test.n
+        return {"test_loss": losses / count, "test_accuracy": right / count}
+
+    def _tested(self, log_taus: Floats) -> tuple[Floats, Floats]:
+        data, times = self.problem.data, [float(log_tau) for log_tau in log_taus]
+        states = [self.state(log_tau) for log_tau in times]
+        losses, right = np.zeros(len(times)), np.zeros(len(times))
+        for inputs, y in self._test_blocks():
+            for k, (log_tau, (now, x)) in enumerate(zip(times, states, strict=True)):
+                f = now.outputs(log_tau, x, inputs)
+                with np.errstate(over="ignore", under="ignore"):
+                    losses[k] += np.sum(np.exp(log_losses(self.problem.loss, f, y)))
+                if data.task != "regression":
+                    right[k] += np.sum(margins(f, y) > 0.0)
+        return losses, right
+
+    def _test_blocks(self) -> Iterator[tuple[Inputs, NDArray[Any]]]:
+        assert self.problem.data.test is not None
+        for X, y in self.problem.data.test.blocks(rows=_rows(self.problem)):
+            yield self.problem.model.inputs(X), y
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Return the frames in the order in which they were used, neighbours of one kind merged."""
+        out: list[dict[str, Any]] = []
+        for segment in self.integration.segments:
+            now, steps = segment.field, len(segment.records)
+            clock = "log tau" if now.log_clock else "tau"
+            entry = {"frame": now.frame, "clock": clock, "slaved": now.slaved, "method": segment.method}
+            until = _exp(float(segment.log_tau_ends()[-1]))
+            if out and all(out[-1][key] == value for key, value in entry.items()):
+                out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + steps}
+            else:
+                out.append(entry | {"until_tau": until, "steps": steps})
+        return out
+
+    def drifts(self) -> dict[str, float | None]:
+        """Return the largest relative drift of each identity along the path.
+
+        Returns
+        -------
+        dict
+            ``norm``: the residual of d(|theta|^2 e^(2 tau))/dtau = -(2L/lambda) e^(2 tau) sum_i p_i loss'_i f_i,
+            relative to the sum of the absolute terms, accumulated; ``energy``: sum over steps of the residual relative
+            to the energy at the step's start; ``balancedness``: change of what the model conserves, the largest entry
+            relative to the largest of the same expressions with absolute terms. norm and energy are None for
+            lambda = 0, where they are not formed; balancedness is None where the model knows no invariants.
+        """
+        decaying = self.problem.log_weight_decay > -math.inf
+        norm, energy = self._norm_and_energy() if decaying else (None, None)
+        return {"norm": norm, "energy": energy, "balancedness": self._balancedness()}
+
+    def _balancedness(self) -> float | None:
+        first = self.problem.model.invariants(self.problem.direction)
+        if first.values.size == 0:
+            return None
+        worst = 0.0
+        ends = self.step_ends()
+        for log_tau in map(float, ends[np.unique(np.linspace(0, ends.size - 1, 40).astype(np.intp))]):
+            now, x = self.state(log_tau)
+            here = self.problem.model.invariants(now.moved(log_tau, x))
+            expected = first.values * _exp(first.degree * (now.log_sigma(log_tau) - now.log_scale(log_tau)))
+            scale = max(float(np.max(here.scale)), 1e-300)
+            worst = max(worst, float(np.max(np.abs(here.values - expected))) / scale)
+        return worst
+
+    def _norm_and_energy(self) -> tuple[float, float]:
+        """Follow both identities over all steps by Gauss quadrature on the dense output."""
+        drift, worst, energy = 0.0, 0.0, 0.0
+        for segment in self.integration.segments:
+            before: _Terms | None = None
+            for start, end in _intervals(segment):
+                before = before or _Terms.at(self.problem, segment, start)
+                after = _Terms.at(self.problem, segment, end)
+                inner = [_Terms.at(self.problem, segment, start + node * (end - start)) for node in _NODES]
+                kept = _exp(before.log_norm2 - after.log_norm2)
+                terms = [(end - start) * w * t.rate * t.source(after) for w, t in zip(_WEIGHTS, inner, strict=True)]
+                scale = 1.0 + kept + sum(abs(term) for term in terms)
+                drift = drift * kept + 2.0 * (1.0 - kept - sum(terms)) / scale
+                worst = max(worst, abs(drift))
+                spent = [
+                    (end - start) * w * t.rate * _exp(t.log_power - before.log_energy)
+                    for w, t in zip(_WEIGHTS, inner, strict=True)
+                ]
+                energy += abs(_exp(after.log_energy - before.log_energy) - 1.0 + sum(spent))
+                before = after
+        return worst, energy
+
+
+class ModelEngine:
+    """Integration in the kernel and rich frames."""
+
+    large = False  # the models' products use the threads there are
+
+    def __init__(self, problem: Problem, directions: Mapping[str, Floats], method: str) -> None:
+        if method not in METHODS:
+            raise unknown_name("method", str(method), [*METHODS, "dual"])
+        self.problem, self.directions, self.method = problem, directions, method
+        self.names = statistic_names(problem, directions)
+        self.zero_output = starts_at_zero(problem)
+        check_scale(problem, self.zero_output)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it integrates."""
+        return {
+            "method": f"{self.method}, kernel and rich frames",
+            "state": "parameters",
+            "dimension": self.problem.model.parameters,
+            "zero_output": self.zero_output,
+        }
+
+    def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> ModelPath | None:
+        """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
+        integration = integrate(self.problem, self.zero_output, log_tau_end, rtol, self.method, progress)
+        return ModelPath(self.problem, integration, self.directions) if integration.segments else None
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the identities need at one time.
+
+    Attributes
+    ----------
+    log_norm2 : float
+        log(|theta|^2 e^(2 tau)).
+    sign, log_source : float
+        Of the derivative of |theta|^2 e^(2 tau) in tau.
+    log_energy, log_power : float
+        Logarithms of L_lambda and of -dL_lambda/dtau.
+    rate : float
+        dtau/dclock.
+    """
+
+    log_norm2: float
+    sign: float
+    log_source: float
+    log_energy: float
+    log_power: float
+    rate: float
+
+    @classmethod
+    def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
+        now = segment.field
+        log_tau = now.log_tau(clock)
+        x = segment.state(log_tau)
+        tau, log_lambda = math.exp(log_tau), problem.log_weight_decay
+        f = now.outputs(log_tau, x)
+        moved = now.moved(log_tau, x)
+        log_norm = _log(float(np.linalg.norm(moved))) + now.log_scale(log_tau)
+        c = now.slaved_cotangent(log_tau, moved) if now.slaved else now.cotangent(log_tau, f)
+        # sum_i c_i f_i is sigma^(2(L-1)) times the source over 2 L, per unit of the clock
+        total = float(np.sum(c * f)) / (tau if now.log_clock else 1.0)
+        shift = 2.0 * (problem.model.degree - 1) * now.log_scale(log_tau)
+        log_source = math.log(2.0 * problem.model.degree) + _log(abs(total)) - shift + 2.0 * tau
+        log_decay = log_lambda - math.log(2.0) + 2.0 * log_norm
+        return cls(
+            2.0 * (log_norm + tau), math.copysign(1.0, total), log_source,
+            float(np.logaddexp(now.log_loss(log_tau, x, f), log_decay)),
+            log_lambda + 2.0 * now.log_speed(log_tau, x, f), tau if now.log_clock else 1.0,
+        )  # fmt: skip
+
+    def source(self, after: _Terms) -> float:
+        """Return the source relative to |theta|^2 e^(2 tau) at the end of the interval."""
+        return self.sign * _exp(self.log_source - after.log_norm2)
+
+
+def _intervals(segment: Segment) -> Iterator[tuple[float, float]]:
+    """Yield the steps of a segment in its clock, wide ones cut up: over them e^(-2 tau) is no polynomial."""
+    for start, end in zip(segment.times, segment.ends, strict=True):
+        cuts = np.linspace(start, end, max(1, math.ceil((end - start) / _WIDEST)) + 1)
+        yield from zip(map(float, cuts[:-1]), map(float, cuts[1:]), strict=True)
+
+
+def statistic_names(problem: Problem, directions: Mapping[str, Floats]) -> list[str]:
+    """Return the statistics that apply to a problem."""
+    if directions:
+        _require_linear(problem)
+    data = problem.data
+    names = ["train_loss", "log_train_loss", "norm", "log_norm"]
+    if data.task != "regression":
+        names += ["train_accuracy", "margin", "output_margin"]
+    if problem.log_weight_decay > -math.inf and problem.direction.any():
+        names.append("log_delta")
+    names += [f"cos_{name}" for name in directions]
+    if {"kernel", "rich"} <= set(directions):
+        names.append("transition")
+    if data.test is not None:
+        names += ["test_loss"] + (["test_accuracy"] if data.task != "regression" else [])
+    return names
+
+
+def _is_linear(problem: Problem) -> bool:
+    return isinstance(problem.model, (DiagonalNet, Linear)) and problem.model.outputs == 1
+
+
+def _require_linear(problem: Problem) -> None:
+    if not _is_linear(problem):
+        raise InputError("weights", f"a {problem.model.name} model", "one that is linear in x: the others have no w")
+
+
+def _rows(problem: Problem) -> int:
+    """Return how many test points are read at a time, so that the outputs of a layer stay in tens of megabytes."""
+    return max(64, min(16_384, 2**22 // max(1, problem.data.d)))
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def _exp(x: float) -> float:
+    """Return e^x, infinite past the float range."""
+    return math.exp(x) if x < 709.0 else math.inf
