@@ -184,12 +184,15 @@ class Field:
         return float(low), float(high)
 
     def log_speed(self, log_tau: float, x: Floats, f: Floats) -> float:
-        """Return the logarithm of |dtheta/dtau|."""
-        moved, clock = self.moved(log_tau, x), log_tau if self.log_clock else 0.0
+        """Return the logarithm of |dtheta/dtau| (dtau/dclock)^(1/2), whose square is what the energy loses."""
+        moved, half = self.moved(log_tau, x), 0.5 * log_tau if self.log_clock else 0.0
         c = self.slaved_cotangent(log_tau, moved) if self.slaved else self.cotangent(log_tau, f)
-        force = self.problem.model.vjp(moved, self.inputs, c) * math.exp(self.log_eps(log_tau) - clock)
-        speed = np.linalg.norm(force - moved if self.decaying else force)
-        return math.log(max(float(speed), 1e-300)) + self.log_scale(log_tau)
+        velocity, shift = self.problem.model.vjp(moved, self.inputs, c), self.log_eps(log_tau) - half
+        if shift < 300.0:  # beyond, weight decay is nothing beside the force, and the float range is near
+            velocity = math.exp(shift) * velocity - (math.exp(half) * moved if self.decaying else 0.0)
+            shift = 0.0
+        speed = float(np.linalg.norm(velocity))
+        return (math.log(speed) if speed > 0.0 else -math.inf) + shift + self.log_scale(log_tau)
 
     @np.errstate(all="ignore")
     def jacobian(self, clock: float, x: Floats) -> Floats:

@@ -278,12 +278,12 @@ class ModelPath:
                 after = _Terms.at(self.problem, segment, end)
                 inner = [_Terms.at(self.problem, segment, start + node * (end - start)) for node in _NODES]
                 kept = _exp(before.log_norm2 - after.log_norm2)
-                terms = [(end - start) * w * t.rate * t.source(after) for w, t in zip(_WEIGHTS, inner, strict=True)]
+                terms = [(end - start) * w * t.source(after) for w, t in zip(_WEIGHTS, inner, strict=True)]
                 scale = 1.0 + kept + sum(abs(term) for term in terms)
                 drift = drift * kept + 2.0 * (1.0 - kept - sum(terms)) / scale
                 worst = max(worst, abs(drift))
                 spent = [
-                    (end - start) * w * t.rate * _exp(t.log_power - before.log_energy)
+                    (end - start) * w * _exp(t.log_power - before.log_energy)
                     for w, t in zip(_WEIGHTS, inner, strict=True)
                 ]
                 energy += abs(_exp(after.log_energy - before.log_energy) - 1.0 + sum(spent))
@@ -329,11 +329,9 @@ class _Terms:
     log_norm2 : float
         log(|theta|^2 e^(2 tau)).
     sign, log_source : float
-        Of the derivative of |theta|^2 e^(2 tau) in tau.
+        Of the derivative of |theta|^2 e^(2 tau) in the clock.
     log_energy, log_power : float
-        Logarithms of L_lambda and of -dL_lambda/dtau.
-    rate : float
-        dtau/dclock.
+        Logarithms of L_lambda and of its rate of fall in the clock.
     """
 
     log_norm2: float
@@ -341,7 +339,6 @@ class _Terms:
     log_source: float
     log_energy: float
     log_power: float
-    rate: float
 
     @classmethod
     def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
@@ -354,14 +351,14 @@ class _Terms:
         log_norm = _log(float(np.linalg.norm(moved))) + now.log_scale(log_tau)
         c = now.slaved_cotangent(log_tau, moved) if now.slaved else now.cotangent(log_tau, f)
         # sum_i c_i f_i is sigma^(2(L-1)) times the source over 2 L, per unit of the clock
-        total = float(np.sum(c * f)) / (tau if now.log_clock else 1.0)
+        total = float(np.sum(c * f))
         shift = 2.0 * (problem.model.degree - 1) * now.log_scale(log_tau)
         log_source = math.log(2.0 * problem.model.degree) + _log(abs(total)) - shift + 2.0 * tau
         log_decay = log_lambda - math.log(2.0) + 2.0 * log_norm
         return cls(
             2.0 * (log_norm + tau), math.copysign(1.0, total), log_source,
             float(np.logaddexp(now.log_loss(log_tau, x, f), log_decay)),
-            log_lambda + 2.0 * now.log_speed(log_tau, x, f), tau if now.log_clock else 1.0,
+            log_lambda + 2.0 * now.log_speed(log_tau, x, f),
         )  # fmt: skip
 
     def source(self, after: _Terms) -> float:

@@ -335,6 +335,16 @@ class Snapshot:
         return self.companion.weights(np.array([self.log_tau]))[0]
 
     @cached_property
+    def direction(self) -> Floats:
+        """theta/|theta|, shape (P,)."""
+        return self.path.parameters(np.array([self.log_tau]))[0][0]
+
+    @cached_property
+    def log_norm(self) -> float:
+        """log|theta|: theta itself may leave the float range."""
+        return float(self.path.parameters(np.array([self.log_tau]))[1][0])
+
+    @cached_property
     def log_coordinates(self) -> tuple[Floats, Floats]:
         """log|u| and log|v|, shapes (d,)."""
         log_u, log_v = self.path.log_coordinates(np.array([self.log_tau]))
