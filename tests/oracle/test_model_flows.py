@@ -40,9 +40,9 @@ def test_diagonal_net_against_its_dual_reduction_at_huge_scale(loss):
     frames = tk.gradient_flow(problem, s_end=1.5, save=save, directions=target, method="radau").raise_for_status()
     assert [f["frame"] for f in frames.diagnostics["frames"]] == ["kernel", "kernel", "rich"]
     for name, values in dual.stats.items():
-        scale = 1.0 if name.startswith(("cos", "log")) else np.abs(values) + 1e-300
-        limit = 1e-5 if name in ("train_loss", "test_loss") else 1e-6  # the losses amplify outputs of size 500
-        assert np.max(np.abs(frames.stats[name] - values) / scale) < limit, name
+        exponentiated = name in ("norm", "train_loss", "test_loss", "margin")  # their logarithms are of size 600
+        scale = np.abs(values) + 1e-300 if exponentiated else np.maximum(1.0, np.abs(values))
+        assert np.max(np.abs(frames.stats[name] - values) / scale) < (1e-5 if exponentiated else 1e-7), name
     assert frames.diagnostics["drift"]["norm"] < 1e-6
     assert frames.diagnostics["drift"]["energy"] < 1e-6
 
@@ -55,7 +55,7 @@ def test_weights_are_repeated_samples():
     again = tk.Dataset.from_arrays(np.repeat(X, [1, 2, 1, 3], axis=0), np.repeat(y, [1, 2, 1, 3]))
     settings = {"log_alpha": 3.0, "weight_decay": 0.05}
     flows = [tk.gradient_flow(tk.Problem(DiagonalNet(d=6), data, **settings), s_end=1.5) for data in (once, again)]
-    assert [flow.settings["dimension"] for flow in flows] == [12, 6]
+    assert [flow.settings["dimension"] for flow in flows] == [12, 4]
     for name in ("log_train_loss", "log_norm", "output_margin", "train_accuracy"):
         np.testing.assert_allclose(flows[0].stats[name], flows[1].stats[name], rtol=0, atol=1e-6)
 
