@@ -118,9 +118,9 @@ def gradient_flow(
         Between 1e-12 and 1e-2.
     method : str
         "auto"; "dual", the reduction of diagonal nets, which is their "auto"; or one of the methods of `integrate` for
-        the frames. There "auto" begins explicit and changes where the flow is stiff, with exact Jacobians up to 400
-        parameters, with those of low rank for at most 64 outputs, and to "rkc2" or Newton-Krylov above. For large nets
-        at loose tolerances "rkc2" is the fastest.
+        the frames. There "auto" is "radau" with exact Jacobians up to 400 parameters; above it begins explicit and
+        changes where the flow is stiff, with Jacobians of low rank for at most 64 outputs, else to "rkc2" or
+        Newton-Krylov. For large nets at loose tolerances "rkc2" is the fastest.
     save : SaveAt
         Where statistics are saved; 400 points evenly in tau by default.
     events : sequence of Crossing

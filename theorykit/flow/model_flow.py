@@ -236,12 +236,14 @@ class _Run:
         field, P = self.field, self.problem.model.parameters
         jacobian: Callable[..., Floats] | LowRankJacobian | None = None
         outputs = self.problem.data.n * self.problem.model.outputs
+        method = self.method
         if not field.slaved and P <= _DENSE:
             jacobian = field.jacobian
+            method = "radau" if method == "auto" else method  # stiff sooner or later, at once where A is huge
         elif not field.slaved and outputs <= _LOW_RANK:
             jacobian = LowRankJacobian(field.low_rank_jacobian, rank=outputs)
         atol = self.rtol * self.unit() / math.sqrt(P)
-        return integrator(field, self.x, (start, end), method=self.method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+        return integrator(field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
 
     def _leaves_frame(self) -> bool:
         """Return whether eps |h| has come near |theta_bar|."""
