@@ -270,8 +270,11 @@ class _Run:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
             field = replace(field, slaved=self._settled())
-        elif field.slaved:
-            field = replace(field, slaved=not self._leaves_manifold())
+        elif self._leaves_manifold():
+            if self.field.log_rates(self.log_tau, self.x)[1] > math.log(_UNRESOLVED):
+                self.status = Status.NO_CONVERGENCE
+                return
+            field = replace(field, slaved=False)
         self.field = field
 
     def _settled(self) -> bool:
