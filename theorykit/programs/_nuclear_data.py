@@ -27,8 +27,7 @@ from theorykit._numerics.rounding import (
 from theorykit._numerics.spectral import (
     nuclear_norm_upper,
     operator_norm_upper,
-    product_bounds,
-    smallest_eigenvalue_lower,
+    smallest_singular_value_lower,
 )
 from theorykit._numerics.validate import vector
 
@@ -131,12 +130,7 @@ class Observed:
 
     def smallest_singular_value(self) -> float:
         """Bound the smallest singular value of the measurements from below, their rows scaled as `scale_rows` does."""
-        values = np.asarray(scale_rows(self._flat()).values, dtype=np.float64)
-        middle, radius = product_bounds(values, values.T)
-        gram = 0.5 * (middle + middle.T)
-        spread = up(norm_upper(up(radius + up(np.abs(middle - gram))).ravel(), 2))
-        square = down(smallest_eigenvalue_lower(gram) - spread)
-        return float(down(math.sqrt(square))) if square > 0.0 else 0.0
+        return smallest_singular_value_lower(np.asarray(scale_rows(self._flat()).values, dtype=np.float64).T)
 
     def _flat(self) -> Floats:
         assert self.matrices is not None

@@ -120,7 +120,8 @@ class _Measurements:
         flat = data.matrices.reshape(len(data), -1)
         Q, self.triangle = qr(flat.T, mode="economic")
         blocks = Q.T.reshape(-1, *data.shape)
-        self.copies, self.factors = (1.0, np.ones(len(data))) if data.symmetric else (2.0, np.full(len(data), 2.0**0.5))
+        self.copies = 1.0 if data.symmetric else 2.0
+        self.factors = np.full(len(data), self.copies**0.5)
         if data.symmetric:
             self.matrices = 0.5 * (blocks + blocks.transpose(0, 2, 1))
         else:

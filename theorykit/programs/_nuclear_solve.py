@@ -31,7 +31,7 @@ _OVERSTEP = 1.6
 
 
 class SymmetricProgram(NamedTuple):
-    """The program above, with ``||b|| = 1``: A as a map, its transpose, and ``P^T A_k Q`` for all k, shape (m, r, n)."""
+    """The program above, with ``||b|| = 1``: A as a map, its transpose, and P^T A_k Q for all k, shape (m, r, n)."""
 
     size: int
     b: Floats
@@ -117,20 +117,20 @@ def _proximal(p: SymmetricProgram, best: _Best, X: Floats, y: Floats, sigma: flo
     gap, stalled, steps = best.offer(X, y), 0, 0
     y = best.y.copy()
     for _ in range(_PROXIMAL_STEPS):
-        new, y, miss, taken = _proximal_step(p, X, y, sigma)
+        new, y, taken = _proximal_step(p, X, y, sigma)
         steps += taken
         moved = float(np.linalg.norm(new - X)) / (sigma * math.sqrt(p.size))
         X, previous = new, gap
         gap = best.offer(X, y)
-        stalled = stalled + 1 if gap > 0.5 * previous else 0
+        stalled = stalled + 1 if gap > 0.9 * previous else 0
         if gap < _GAP_ENOUGH or stalled >= 8 or moved < 1e-15:
             break
-        sigma *= 8.0 if taken <= 6 else 2.0
+        sigma *= 8.0 if taken <= 6 else 4.0
     return steps
 
 
-def _proximal_step(p: SymmetricProgram, X: Floats, y: Floats, sigma: float) -> tuple[Floats, Floats, float, int]:
-    """Minimise the program plus ``||. - X||_F^2 / (2 sigma)`` through its smooth dual; return X, y, misfit, steps."""
+def _proximal_step(p: SymmetricProgram, X: Floats, y: Floats, sigma: float) -> tuple[Floats, Floats, int]:
+    """Minimise the program plus ``||. - X||_F^2 / (2 sigma)`` through its smooth dual; return X, y and the steps."""
     new, previous = X, math.inf
     for step in range(1, _NEWTON_STEPS + 1):
         values, Q = np.linalg.eigh(X / sigma + p.adjoint(y))
@@ -145,7 +145,7 @@ def _proximal_step(p: SymmetricProgram, X: Floats, y: Floats, sigma: float) -> t
         direction = _newton_direction(p, values, shrunk, Q, gradient / sigma, sigma, miss)
         value = _smooth_dual(p, X, y, sigma)
         y = _line_search(p, X, y, sigma, direction, value, float(gradient @ direction))
-    return new, y, miss, step
+    return new, y, step
 
 
 def _newton_direction(

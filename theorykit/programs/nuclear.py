@@ -1,7 +1,6 @@
-"""Nuclear-norm programs: completion by the smallest nuclear norm, and its regularised least squares, with certificates.
+"""Completion of matrices by the smallest nuclear norm, and regularised least squares with it, with certificates.
 
-Lower bounds come from a dual vector s: S = sum_k s_k A_k with ``||S||_op <= 1`` gives ``||W||_* >= <S, W>`` for every W.
-Upper bounds come from a matrix that has the observed values exactly, and a proved bound on its singular values.
+Lower bounds come from a dual vector s: if S = sum_k s_k A_k has ``||S||_op <= 1``, then ``||W||_* >= <S, W>``. Upper bounds come from a matrix that has the observed values exactly, and a proved bound on its singular values.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from theorykit._numerics.validate import finite
 from theorykit._version import __version__
 from theorykit.programs._nuclear_data import InconsistentError, Observed, checked_observations
 from theorykit.programs._nuclear_form import cvxpy_solution, solution, statement
-from theorykit.programs._nuclear_unique import Uniqueness, uniqueness
+from theorykit.programs._nuclear_unique import Uniqueness, numerical_rank, on_grid, uniqueness
 from theorykit.programs._statement import SolverError, checked_solver, solver_version
 from theorykit.programs.certificate import CertificateError
 
@@ -37,7 +36,6 @@ __all__ = ["InconsistentError", "MinNuclearNorm", "NuclearCertificate", "min_nuc
 
 _SLACK = 1e-9
 _POOR_GAP = 1e-3
-_RANK = 1e-8
 _METHOD = f"theorykit {__version__} (semismooth Newton proximal points)"
 
 
@@ -210,7 +208,7 @@ class MinNuclearNorm:
     observed: Observed = field(repr=False)
 
     @property
-    def W(self) -> Floats:
+    def W(self) -> Floats:  # noqa: N802
         """The matrix, shape (p, q)."""
         return self.certificate.W
 
@@ -225,12 +223,12 @@ class MinNuclearNorm:
         return self.certificate.dual
 
     @property
-    def S(self) -> Floats:
+    def S(self) -> Floats:  # noqa: N802
         """The dual matrix, shape (p, q)."""
         return self.observed.adjoint(self.dual)
 
     @property
-    def M(self) -> Floats:
+    def M(self) -> Floats:  # noqa: N802
         """The residual matrix of theorem F.3, shape (d, d)."""
         data = self.observed
         if not data.symmetric or self.certificate.weight_decay is None:
@@ -240,8 +238,7 @@ class MinNuclearNorm:
     @property
     def rank(self) -> int:
         """The numerical rank."""
-        singular = np.linalg.svd(self.W, compute_uv=False)
-        return int((singular > _RANK * singular[0]).sum())
+        return numerical_rank(self.W)
 
     @property
     def fit_bound(self) -> float | None:
@@ -286,9 +283,9 @@ class MinNuclearNorm:
             "wall_s": self.wall_s,
         }
         where = data.index if data.matrices is None else data.matrices
-        arrays = {"W": self.W, "dual": self.dual, "where": where, "values": data.values, "counts": data.counts}
         with replacing("path", path) as temporary, temporary.open("wb") as file:
-            np.savez(file, head=np.array(json.dumps(head)), allow_pickle=False, **arrays)
+            text, observed = np.array(json.dumps(head)), np.asarray(where)
+            np.savez(file, head=text, W=self.W, dual=self.dual, where=observed, values=data.values, counts=data.counts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MinNuclearNorm:
@@ -319,7 +316,11 @@ class MinNuclearNorm:
             places = (where, None) if where.ndim == 2 else (None, where)
             data = Observed((W.shape[0], W.shape[1]), head["symmetric"], values, counts, *places)
             c = NuclearCertificate(
-                head["lower"], head["upper"], W, dual, *(head[k] for k in ("weight_decay", "symmetric", "data_hash", "digest"))
+                head["lower"],
+                head["upper"],
+                W,
+                dual,
+                *(head[k] for k in ("weight_decay", "symmetric", "data_hash", "digest")),
             )
             if _digest(c) != c.digest or data.data_hash() != c.data_hash:
                 raise ValueError("its contents were changed")
@@ -386,8 +387,8 @@ def min_nuclear_norm(
 
     Examples
     --------
-    >>> known = min_nuclear_norm([[0, 0], [0, 1], [1, 0]], [1.0, 2.0, 2.0], shape=2)
-    >>> bool(abs(known.W[1, 1] - 4.0) < 1e-7), known.rank, known.certificate.gap < 1e-9
+    >>> known = min_nuclear_norm([[0, 0], [0, 1], [1, 0]], [4.0, 2.0, 2.0], shape=2)
+    >>> bool(abs(known.W[1, 1] - 1.0) < 1e-7), known.rank, known.certificate.gap < 1e-9
     (True, 1, True)
     """
     data = checked_observations(observed, values, shape, bool(symmetric))
@@ -449,7 +450,8 @@ def _solved(data: Observed, weight_decay: float | None, solver: str | None) -> M
     name = None if solver is None else checked_solver(solver)
     with one_blas_thread():
         found = solution(data, weight_decay) if name is None else cvxpy_solution(data, weight_decay, name)
-        certificate = certify_nuclear(data, found.W, found.dual, weight_decay)
+        W = on_grid(data, found.W) if weight_decay is None else found.W
+        certificate = certify_nuclear(data, W, found.dual, weight_decay)
         proved = f"{certificate.lower} <= optimum <= {certificate.upper}"
         if found.status != "optimal":
             raise SolverError(f"{name} ended with status {found.status!r}; its vectors prove {proved}")
