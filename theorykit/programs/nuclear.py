@@ -1,6 +1,7 @@
 """Completion of matrices by the smallest nuclear norm, and regularised least squares with it, with certificates.
 
-Lower bounds come from a dual vector s: if S = sum_k s_k A_k has ``||S||_op <= 1``, then ``||W||_* >= <S, W>``. Upper bounds come from a matrix that has the observed values exactly, and a proved bound on its singular values.
+Lower bounds come from a dual vector s: if S = sum_k s_k A_k has ``||S||_op <= 1``, then ``||W||_* >= <S, W>``. Upper
+bounds come from a matrix that has the observed values exactly, and a proved bound on its singular values.
 """
 
 from __future__ import annotations
