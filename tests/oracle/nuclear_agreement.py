@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 from theorykit.programs import CertificateError, MinNuclearNorm, SolverError, min_nuclear_norm, nuclear_regularised
 
 Array = NDArray[np.float64]
-KINDS = ("entries", "symmetric entries", "regularised", "regularised symmetric", "measurements", "symmetric measurements")
+KINDS = (
+    "entries",
+    "symmetric entries",
+    "regularised",
+    "regularised symmetric",
+    "measurements",
+    "symmetric measurements",
+)
 
 
-def random_problem(rng: np.random.Generator, index: int) -> tuple[str, Array | NDArray[np.int64], Array, dict[str, Any]]:
-    """Return kind, observed, values and keywords; the kinds take turns, and low rank, full rank and masked rows vary."""
+def random_problem(
+    rng: np.random.Generator, index: int
+) -> tuple[str, Array | NDArray[np.int64], Array, dict[str, Any]]:
+    """Return kind, observed, values and keywords; the kinds take turns; ranks and masks vary."""
     kind = KINDS[index % len(KINDS)]
     p, q = (int(size) for size in rng.integers(2, 9, 2))
     symmetric = "symmetric" in kind
@@ -101,7 +110,9 @@ def tampered(count: int, seed: int = 0) -> list[dict[str, Any]]:
                 new.flat[place] = new.flat[place] * (1.0 + change) if new.flat[place] else change
                 new = new if np.ndim(old) else float(new)
             rejected = _rejects(dataclasses.replace(certificate, **{what: new}), observed, values)
-        table.append({"problem": index, "kind": kind, "what": what, "change": change, "true": true, "rejected": rejected})
+        table.append(
+            {"problem": index, "kind": kind, "what": what, "change": change, "true": true, "rejected": rejected}
+        )
     return table
 
 

@@ -51,8 +51,10 @@ class _Dual(NamedTuple):
 def uniqueness(data: Observed, certificate: NuclearCertificate) -> Uniqueness:
     """Judge the optimum that a certificate encloses."""
     c = certificate
-    if not math.isfinite(c.upper) or c.upper == 0.0:
-        return _zero(data, c)
+    if c.upper == 0.0:
+        return Uniqueness("proved", "the optimum is 0, and only W = 0 has nuclear norm 0")
+    if not math.isfinite(c.upper):
+        return Uniqueness("unknown", "the certificate encloses nothing")
     unit = 1.0 if c.weight_decay is None else 0.5 * c.weight_decay
     norm = data.adjoint_norm_upper(c.dual) / unit
     dual = _split(data.adjoint(c.dual) / (unit * max(1.0, norm) * (1.0 + _INSIDE)), c.W)
@@ -61,12 +63,6 @@ def uniqueness(data: Observed, certificate: NuclearCertificate) -> Uniqueness:
     else:
         proved = _regularised(data, c, dual)
     return proved or _second_optimum(data, c) or Uniqueness("unknown", "neither proof nor counterexample was found")
-
-
-def _zero(data: Observed, c: NuclearCertificate) -> Uniqueness:
-    if c.upper == 0.0 and c.weight_decay is None:
-        return Uniqueness("proved", "the optimum is 0, and only W = 0 has nuclear norm 0")
-    return Uniqueness("unknown", "the certificate encloses nothing")
 
 
 def _split(S: Floats, W: Floats) -> _Dual:

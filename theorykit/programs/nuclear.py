@@ -147,6 +147,8 @@ def objective_upper(data: Observed, W: Floats, weight_decay: float) -> float:
     """Bound (1/n) sum_k c_k (W_k - y_k)^2 + (weight_decay / 2) ||W||_* from above."""
     if data.symmetric and not (W == W.T).all():
         return math.inf
+    if not W.any() and not data.values.any():
+        return 0.0
     residual = up(np.abs(data.of(W) - data.values))
     misfit = up(up(math.fsum(up(up(residual * residual) * data.counts))) / float(data.counts.sum()))
     return float(up(misfit + up(0.5 * weight_decay * nuclear_norm_upper(W))))
