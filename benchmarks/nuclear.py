@@ -1,4 +1,4 @@
-"""Nuclear-norm completion: theorykit next to CVXPY with Clarabel and SCS, every answer put through the same certificate.
+"""Nuclear-norm completion: theorykit next to CVXPY with Clarabel and SCS, all judged by the same certificate.
 
 Symmetric d x d matrices with a share of the entries observed: the multiplication table ij, and random matrices of rank
 3 (which 5 % of the entries do not determine). Every contender runs in a process of its own (imports and compilation

@@ -13,7 +13,9 @@ from theorykit._numerics.spectral import (
     nuclear_norm_upper,
     operator_norm_upper,
     product_bounds,
+    singular_bounds,
     smallest_eigenvalue_lower,
+    smallest_singular_value_lower,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -61,6 +63,39 @@ def test_norms_of_any_matrix_are_bounded(seed, p, q):
     operator, nuclear = values[-1], sum(values)
     assert operator <= flint.arb(operator_norm_upper(A)) <= operator * (1 + 1e-13)
     assert nuclear <= flint.arb(nuclear_norm_upper(A)) <= nuclear * (1 + 1e-13)
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6), st.floats(0, 0.5))
+def test_smallest_singular_value_is_bounded(seed, p, q, error):
+    A = np.random.default_rng(seed).standard_normal((p, q))
+    bound = smallest_singular_value_lower(A, error)
+    if p < q:
+        assert bound == 0.0
+        return
+    values = [square.sqrt() for square in enclosed_eigenvalues((A.T, A))]
+    assert flint.arb(bound) <= max(values[0] - flint.arb(error), flint.arb(0), key=float)
+    assert bound >= float(values[0]) - error - 1e-7 * float(values[-1])
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 6), st.booleans())
+def test_what_a_decomposition_misses_is_bounded(seed, p, q, symmetric):
+    A = np.random.default_rng(seed).standard_normal((p, q))
+    A = A @ A.T - np.eye(p) if symmetric else A
+    A = 0.5 * (A + A.T) if symmetric else A
+    found = singular_bounds(A)
+    assert found.missed < 1e-12
+    assert found.skew < 1e-13
+    assert (np.diff(found.values) <= 0).all()
+    flint.ctx.prec = 300
+    try:
+        rebuilt = exact(found.U) * exact(np.diag(found.values)) * exact(found.V).transpose()
+        missing = exact(A) - rebuilt
+        assert sum(entry**2 for entry in missing.entries()).sqrt() <= flint.arb(found.missed)
+        for Q in (found.U, found.V):
+            defect = exact(Q).transpose() * exact(Q) - exact(np.eye(Q.shape[1]))
+            assert sum(entry**2 for entry in defect.entries()).sqrt() <= flint.arb(found.skew)
+    finally:
+        flint.ctx.prec = 53
 
 
 @given(seeds, st.sampled_from([1, 3, 40, 300]))
