@@ -21,12 +21,13 @@ from theorykit._numerics.rounding import Floats
 _FIRST_ORDER_STEPS = 300
 _FIRST_ORDER_ENOUGH = 1e-5
 _PROXIMAL_STEPS = 40
-_NEWTON_STEPS = 30
+_NEWTON_STEPS = 50
 _CONJUGATE_STEPS = 60
 _LARGEST_DENSE = 1000
-_REGULARISATION = 1e-14
+_REGULARISATION = 1e-4
 _ROUND_OFF = 4e-15
-_GAP_ENOUGH = 1e-13
+_NEAR = 1e-9
+_GAP_ENOUGH, _GAP_GOOD = 1e-13, 1e-11
 _OVERSTEP = 1.6
 
 
@@ -123,23 +124,25 @@ def _proximal(p: SymmetricProgram, best: _Best, X: Floats, y: Floats, sigma: flo
         X, previous = new, gap
         gap = best.offer(X, y)
         stalled = stalled + 1 if gap > 0.9 * previous else 0
-        if gap < _GAP_ENOUGH or stalled >= 8 or moved < 1e-15:
+        if gap < _GAP_ENOUGH or stalled >= (1 if gap < _GAP_GOOD else 8) or moved < 1e-15:
             break
-        sigma *= 8.0 if taken <= 6 else 4.0
+        sigma *= 8.0 if taken <= 6 else 3.0 if taken <= 12 else 1.0
     return steps
 
 
 def _proximal_step(p: SymmetricProgram, X: Floats, y: Floats, sigma: float) -> tuple[Floats, Floats, int]:
     """Minimise the program plus ``||. - X||_F^2 / (2 sigma)`` through its smooth dual; return X, y and the steps."""
-    new, previous = X, math.inf
-    for step in range(1, _NEWTON_STEPS + 1):
+    new, previous, step = X, math.inf, 0
+    while step < _NEWTON_STEPS:
+        step += 1
         values, Q = np.linalg.eigh(X / sigma + p.adjoint(y))
         shrunk = np.sign(values) * np.maximum(np.abs(values) - 1.0, 0.0)
         new = sigma * (Q * shrunk) @ Q.T
         gradient = p.b - p.ridge * y - p.measure(new)
         miss = float(np.linalg.norm(gradient))
         moved = float(np.linalg.norm(new - X)) / (sigma * math.sqrt(p.size))
-        if miss <= max(_ROUND_OFF * max(1.0, sigma), min(1e-3 * moved, 1e-2)) or (step > 8 and miss > 0.5 * previous):
+        enough = max(_ROUND_OFF * max(1.0, sigma), min(1e-3 * moved, 1e-2))
+        if miss <= enough or (miss < _NEAR and miss > 0.5 * previous):
             break
         previous = miss
         direction = _newton_direction(p, values, shrunk, Q, gradient / sigma, sigma, miss)
@@ -156,7 +159,7 @@ def _newton_direction(
     By conjugate gradients; where those are slow, for a moderate number of unknowns, by the Cholesky factor.
     """
     slopes = _divided_differences(values, shrunk)
-    shift = p.ridge / sigma + _REGULARISATION
+    shift = p.ridge / sigma + max(_ROUND_OFF, min(_REGULARISATION, 1e-2 * miss))
 
     def hessian(d: Floats) -> Floats:
         return p.measure(Q @ (slopes * (Q.T @ p.adjoint(d) @ Q)) @ Q.T) + shift * d

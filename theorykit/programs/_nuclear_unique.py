@@ -134,40 +134,39 @@ def _tangent_observed(data: Observed, U: Floats, V: Floats) -> Floats:
 def _determined(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniqueness | None:
     """W nearly determines every dual optimum: S* V = U on its singular vectors, and S* is a combination of the A_k.
 
-    From ``||W||_* - <S*, W> <= gap``, ``||S* V - U||_F <= sqrt(2 gap' / smallest)``, and likewise for the transpose.
+    From ``||W||_* - <S*, W> <= gap``, S* V - U, its columns times the roots of the singular values of W, has at most
+    the norm ``sqrt(2 gap')``, and likewise for the transpose.
     """
-    found = singular_bounds(c.W)
-    r = dual.rank
+    found, r = singular_bounds(c.W), dual.rank
     if data.index is None or len(data) > _LARGEST_GRAM:
         return None
-    smallest = found.values[r - 1] * (1.0 - found.skew) - found.missed
-    tail = float(found.values[r:].sum())
-    leak = tail + math.sqrt(min(data.shape)) * found.missed + 3.0 * found.skew * float(found.values.sum())
-    if not smallest > 0.0:
+    total, largest = float(found.values.sum()), float(found.values[0])
+    leak = float(found.values[r:].sum()) + math.sqrt(min(data.shape)) * found.missed + 3.0 * found.skew * total
+    roots = np.sqrt(found.values[:r] / largest)
+    U, V = found.U[:, :r] * roots, found.V[:, :r] * roots
+    far = math.sqrt(2.0 * (c.upper - c.lower + 2.0 * leak) / largest)
+    here = float(np.linalg.norm(dual.S @ V - U))
+    if not data.symmetric:  # where the transpose says nothing new
+        far, here = math.sqrt(2.0) * far, math.hypot(here, float(np.linalg.norm(dual.S.T @ U - V)))
+    kappa = smallest_singular_value_lower(_products(data, U, V).T, 1e-13 * len(data)) - 4.0 * found.skew
+    if not kappa > 0.0:
         return None
-    U, V = found.U[:, :r], found.V[:, :r]
-    far = math.sqrt(2.0 * (c.upper - c.lower + 2.0 * leak) / smallest)
-    here = math.hypot(float(np.linalg.norm(dual.S @ V - U)), float(np.linalg.norm(dual.S.T @ U - V)))
-    kappa = smallest_singular_value_lower(_products(data, U, V).T, 1e-13 * len(data))
-    if not kappa > 4.0 * found.skew:
-        return None
-    distance = (math.sqrt(2.0) * far + here + 1e-12) / (kappa - 4.0 * found.skew) * _SAFE
+    distance = (far + here + 1e-12) / kappa * _SAFE
     return _face(data, dual, distance, "the dual optimum is determined by W")
 
 
 def _products(data: Observed, U: Floats, V: Floats) -> Floats:
-    """Return the rows (A_k V, A_k^T U), flattened: shape (m, (p + q) r)."""
+    """Return the rows A_k V, flattened, shape (m, p r); beside them, if not symmetric, A_k^T U."""
     assert data.index is not None
     (p, q), r, m = data.shape, U.shape[1], np.arange(len(data))
     i, j = data.index.T
-    right, left = np.zeros((len(data), p, r)), np.zeros((len(data), q, r))
+    right = np.zeros((len(data), p, r))
     if data.symmetric:
         right[m, i] += 0.5 * V[j]
         right[m, j] += 0.5 * V[i]
-        left[m, i] += 0.5 * U[j]
-        left[m, j] += 0.5 * U[i]
-    else:
-        right[m, i], left[m, j] = V[j], U[i]
+        return right.reshape(len(data), -1)
+    left = np.zeros((len(data), q, r))
+    right[m, i], left[m, j] = V[j], U[i]
     return np.hstack((right.reshape(len(data), -1), left.reshape(len(data), -1)))
 
 
