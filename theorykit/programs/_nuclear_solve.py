@@ -161,17 +161,20 @@ def _newton_direction(
     slopes = _divided_differences(values, shrunk)
     shift = p.ridge / sigma + max(_ROUND_OFF, min(_REGULARISATION, 1e-2 * miss))
 
+    kept = np.abs(shrunk) > 0.0  # D vanishes between the others
+    first, half = Q[:, kept], slopes[kept] * np.where(kept, 0.5, 1.0)
+
     def hessian(d: Floats) -> Floats:
-        return p.measure(Q @ (slopes * (Q.T @ p.adjoint(d) @ Q)) @ Q.T) + shift * d
+        corner = first @ ((half * (first.T @ p.adjoint(d) @ Q)) @ Q.T)
+        return p.measure(corner + corner.T) + shift * d
 
     dense = len(right) <= _LARGEST_DENSE
     limit = _CONJUGATE_STEPS if dense else 10 * _CONJUGATE_STEPS
     solution, converged = _conjugate_gradients(hessian, right, min(1e-3, math.sqrt(miss)), limit)
     if converged or not dense:
         return solution
-    kept = np.abs(shrunk) > 0.0
     weights = np.sqrt(np.where(kept[None, :], slopes[kept], 2.0 * slopes[kept]))  # the other corner counts here, too
-    rows = (p.rotated(Q[:, kept], Q) * weights).reshape(len(right), -1)
+    rows = (p.rotated(first, Q) * weights).reshape(len(right), -1)
     try:
         factor = cho_factor(rows @ rows.T + np.diag(shift), lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
