@@ -209,3 +209,38 @@ def test_proofs_of_contradiction_are_exact():
         zero = sum(t * np.vectorize(Fraction)(matrix) for t, matrix in zip(proof, A, strict=True))
         assert (zero == 0).all()
         assert sum(t * Fraction(v) for t, v in zip(proof, np.append(b, last + 2.0 ** (-trial)), strict=True)) == 1
+
+
+def far_optimum(places, values, d, upper, direction):
+    """Return the matrix that goes farthest along a direction at (almost) the least nuclear norm, by Clarabel."""
+    import cvxpy as cp
+
+    W = cp.Variable((d, d), symmetric=True)
+    constraints = [W[places[:, 0], places[:, 1]] == values, cp.normNuc(W) <= upper * (1 + 1e-8)]
+    cp.Problem(cp.Maximize(cp.sum(cp.multiply(direction, W))), constraints).solve(solver="CLARABEL")
+    return W.value
+
+
+def test_verdicts_on_uniqueness_against_a_search():
+    """Small integer data, with many ties: a search over the optimal set moves only where it was not proved a point."""
+    rng = np.random.default_rng(7)
+    verdicts = []
+    for _ in range(25):
+        d = int(rng.integers(2, 5))
+        u = rng.integers(-1, 2, d)
+        base = np.outer(u, u) if rng.random() < 0.3 else np.diag(rng.integers(-1, 2, d)) + np.outer(u, u)
+        places = np.argwhere(np.triu(rng.random((d, d)) < 0.6))
+        if not len(places):
+            continue
+        values = base[*places.T].astype(float)
+        result = min_nuclear_norm(places, values, shape=d, symmetric=True)
+        verdicts.append(result.uniqueness.verdict)
+        if verdicts[-1] == "unknown" or result.value == 0.0:
+            continue
+        moved = 0.0
+        for _ in range(3):
+            direction = rng.standard_normal((d, d))
+            found = far_optimum(places, values, d, result.value, direction + direction.T)
+            moved = max(moved, float(np.abs(found - result.W).max()))
+        assert moved < 0.02 if verdicts[-1] == "proved" else moved > 0.05, (verdicts[-1], moved, places, values)
+    assert min(verdicts.count("proved"), verdicts.count("disproved")) >= 3, verdicts

@@ -214,3 +214,19 @@ def test_a_solver_that_stops_early_is_no_answer(monkeypatch):
     monkeypatch.setattr(cp.Problem, "solve", lambda self, solver: solve(self, solver=solver, max_iters=10))
     with pytest.raises(SolverError, match=r"inaccurate.*vectors prove"):
         min_nuclear_norm(PLACES, VALUES, shape=3, solver="SCS")
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-150, 1.0, 1e150, 8e307])
+def test_scales_at_the_ends_of_the_float_range(scale):
+    result = min_nuclear_norm([[0, 0], [0, 1]], [0.6 * scale, 0.8 * scale], shape=3)
+    assert result.certificate.lower <= scale * (1 + 1e-12)
+    assert scale * (1 - 1e-12) <= result.certificate.upper
+    assert result.certificate.gap < 1e-9
+
+
+@pytest.mark.parametrize(("values", "decay"), [([1e100, 1.0], 1e-12), ([1e-10, 1.0], 1e-12), ([1e-3, 0.0], 1e-300)])
+def test_misfits_below_round_off(values, decay):
+    """One row: the norm is that of the vector, and the misfit at its best is (lambda/2)^2 n/4, next to nothing."""
+    result = nuclear_regularised([[0, 0], [0, 1]], values, weight_decay=decay, shape=3)
+    assert result.value == pytest.approx(decay / 2 * np.linalg.norm(values), rel=1e-9)
+    assert result.certificate.gap < 1e-9

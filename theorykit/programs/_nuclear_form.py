@@ -79,6 +79,8 @@ def solution(data: Observed, weight_decay: float | None) -> Solution:
     p = data.shape[0]
     block = pair.X if data.symmetric else pair.X[:p, p:]
     W = _feasible(data, shift(scale * block, exponent), weight_decay)
+    if weight_decay is not None:  # where the misfit is below round-off, the values themselves are a better fit
+        W = min(W, _feasible(data, W, None), key=lambda candidate: _objective(data, candidate, weight_decay))
     dual = form.multipliers(pair.y)
     return Solution(W, dual if weight_decay is None else 0.5 * weight_decay * dual, "optimal", pair.iterations)
 
@@ -146,6 +148,12 @@ class _Measurements:
 
     def rotated(self, P: Floats, Q: Floats) -> Floats:
         return np.asarray(P.T @ self.matrices @ Q)
+
+
+def _objective(data: Observed, W: Floats, weight_decay: float) -> float:
+    with np.errstate(over="ignore"):
+        misfit = float(np.average((data.of(W) - data.values) ** 2, weights=data.counts))
+    return misfit + 0.5 * weight_decay * float(np.linalg.svd(W, compute_uv=False).sum())
 
 
 def _feasible(data: Observed, W: Floats, weight_decay: float | None) -> Floats:
