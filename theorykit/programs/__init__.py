@@ -10,6 +10,7 @@ from theorykit.programs.nuclear import (
     InconsistentError,
     MinNuclearNorm,
     NuclearCertificate,
+    Uniqueness,
     min_nuclear_norm,
     nuclear_regularised,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "MinNuclearNorm",
     "NuclearCertificate",
     "SolverError",
+    "Uniqueness",
     "certify",
     "factorisation_point",
     "kkt_residuals",

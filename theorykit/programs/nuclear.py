@@ -33,7 +33,14 @@ from theorykit.programs._nuclear_unique import Uniqueness, numerical_rank, on_gr
 from theorykit.programs._statement import SolverError, checked_solver, solver_version
 from theorykit.programs.certificate import CertificateError
 
-__all__ = ["InconsistentError", "MinNuclearNorm", "NuclearCertificate", "min_nuclear_norm", "nuclear_regularised"]
+__all__ = [
+    "InconsistentError",
+    "MinNuclearNorm",
+    "NuclearCertificate",
+    "Uniqueness",
+    "min_nuclear_norm",
+    "nuclear_regularised",
+]
 
 _SLACK = 1e-9
 _POOR_GAP = 1e-3
