@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit.models import DiagonalNet
+from theorykit.models import HomogeneousModel
 
 
-def features(model: DiagonalNet, X: ArrayLike, *, init: str | ArrayLike = "theory") -> NDArray[np.float64]:
+def features(model: HomogeneousModel, X: ArrayLike, *, init: str | ArrayLike = "theory") -> NDArray[np.float64]:
     """Return the NTK features phi(x) = grad f(theta_bar; x), shape (n, P).
 
     Parameters
     ----------
-    model : DiagonalNet
+    model : HomogeneousModel
     X : array_like, shape (n, d)
     init : str or array_like
         The initial direction theta_bar, not multiplied by alpha.
 
     Examples
     --------
+    >>> from theorykit.models import DiagonalNet
     >>> features(DiagonalNet(d=1), [[3.0]])
     array([[ 6., -6.]])
     """
@@ -27,13 +28,13 @@ def features(model: DiagonalNet, X: ArrayLike, *, init: str | ArrayLike = "theor
 
 
 def ntk(
-    model: DiagonalNet, X: ArrayLike, other: ArrayLike | None = None, *, init: str | ArrayLike = "theory"
+    model: HomogeneousModel, X: ArrayLike, other: ArrayLike | None = None, *, init: str | ArrayLike = "theory"
 ) -> NDArray[np.float64]:
     """Return the kernel <phi(x), phi(x')>, shape (n, m), without forming the features.
 
     Parameters
     ----------
-    model : DiagonalNet
+    model : HomogeneousModel
     X, other : array_like, shapes (n, d) and (m, d)
         `other` defaults to X.
     init : str or array_like
@@ -41,6 +42,7 @@ def ntk(
 
     Examples
     --------
+    >>> from theorykit.models import DiagonalNet
     >>> ntk(DiagonalNet(d=1), [[3.0]], [[1.0]])
     array([[24.]])
     """

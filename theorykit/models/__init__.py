@@ -1,5 +1,32 @@
-"""Homogeneous models: what they output, their features at initialisation, their degree and directions of start."""
+"""Homogeneous models: outputs, products with the Jacobian, kernels, difference quotients, invariants, starts.
 
+What every model offers is written down in `HomogeneousModel`.
+"""
+
+from theorykit.models.activations import Activation
+from theorykit.models.cnn import CNN
 from theorykit.models.diagonal import DiagonalNet
+from theorykit.models.difference import Difference
+from theorykit.models.homogeneity import HomogeneityReport, check_homogeneous
+from theorykit.models.linear import Linear
+from theorykit.models.matrix_factorization import MatrixFactorization
+from theorykit.models.mlp import MLP
+from theorykit.models.protocol import HomogeneousModel, Inputs, Invariants, require_zero_output
+from theorykit.models.user import UserModel
 
-__all__ = ["DiagonalNet"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Activation",
+    "DiagonalNet",
+    "Difference",
+    "HomogeneityReport",
+    "HomogeneousModel",
+    "Inputs",
+    "Invariants",
+    "Linear",
+    "MatrixFactorization",
+    "UserModel",
+    "check_homogeneous",
+    "require_zero_output",
+]
