@@ -1,27 +1,43 @@
 """Convex programs with certificates: margins and interpolation in every norm, exact refutations, KKT residuals."""
 
+from theorykit.programs._curvature import Curvature
 from theorykit.programs._redundancy import verify_inconsistency
 from theorykit.programs._sealed import CertificateError
 from theorykit.programs._separability import verify_farkas
 from theorykit.programs._statement import SolverError
 from theorykit.programs.certificate import Certificate, certify
 from theorykit.programs.interpolation import MinNorm, NormCertificate, certify_norm, min_norm
-from theorykit.programs.kkt import KKT, kkt_residuals
+from theorykit.programs.interpolant import InterpolantCertificate, KernelInterpolant, kernel_interpolant
+from theorykit.programs.kernel_certificate import KernelCertificate
+from theorykit.programs.kkt import KKT, interpolation_kkt_residuals, kkt_residuals, rich_kkt
 from theorykit.programs.margin import MaxMargin, max_margin
+from theorykit.programs.quasinorm import QuasinormMargin, quasinorm_margin
+from theorykit.programs.svm import KernelSVM, kernel_svm
 
 __all__ = [
     "KKT",
     "Certificate",
     "CertificateError",
+    "Curvature",
+    "InterpolantCertificate",
+    "KernelCertificate",
+    "KernelInterpolant",
+    "KernelSVM",
     "MaxMargin",
     "MinNorm",
     "NormCertificate",
+    "QuasinormMargin",
     "SolverError",
     "certify",
     "certify_norm",
+    "interpolation_kkt_residuals",
+    "kernel_interpolant",
+    "kernel_svm",
     "kkt_residuals",
     "max_margin",
     "min_norm",
+    "quasinorm_margin",
+    "rich_kkt",
     "verify_farkas",
     "verify_inconsistency",
 ]

@@ -54,6 +54,22 @@ def kernel_statement(values: NDArray[Any], about: str, constraints: Constraints,
     return cp.Problem(cp.Minimize(0.5 * size + C * cp.sum(xi)), [margins >= 1.0 - xi])
 
 
+def interpolant_statement(values: NDArray[Any], about: str, targets: Floats, ridge: float) -> Any:
+    """Return the `cvxpy.Problem`: minimise 1/2 ||h||^2 subject to f = y, or mean squared error + ridge ||h||^2."""
+    import cvxpy as cp
+
+    c = 1 if targets.ndim == 1 else targets.shape[1]
+    if about == "features":
+        h = cp.Variable(values.shape[1] if targets.ndim == 1 else (values.shape[1], c), name="h")
+        size, outputs = cp.sum_squares(h), values.astype(np.float64) @ h
+    else:
+        h, size, outputs = _coefficients(values, c)
+    misses = cp.vec(outputs, order="C") - targets.ravel()
+    if ridge == 0.0:
+        return cp.Problem(cp.Minimize(0.5 * size), [misses == 0.0])
+    return cp.Problem(cp.Minimize(cp.sum_squares(misses) / len(targets) + ridge * size))
+
+
 def _coefficients(values: NDArray[Any], classes: int) -> tuple[Any, Any, Any]:
     """Return coefficients (n,) or (n, c), the squared norm of the predictor they make, and its outputs."""
     import cvxpy as cp
@@ -110,7 +126,8 @@ def solve_statement(problem: Any, solver: str) -> tuple[Floats | None, Floats | 
         problem.solve(solver=solver)
     except (cp.error.SolverError, cp.error.DCPError, ValueError) as failure:
         raise SolverError(f"{solver} could not solve the program: {failure}") from None
-    w, multipliers = problem.variables()[0].value, problem.constraints[0].dual_value
+    w = problem.variables()[0].value
+    multipliers = problem.constraints[0].dual_value if problem.constraints else None
     iterations = problem.solver_stats.num_iters if problem.solver_stats is not None else None
     return w, multipliers, str(problem.status), int(iterations or 0)
 
