@@ -207,8 +207,7 @@ def duality_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -
     over = np.maximum(up(upper - c), 0.0)
     terms = up(nu * over)
     if C < math.inf:
-        cap = shift(np.full(len(nu), C), scale.smallest + scale.exponents)
-        terms = up(terms + up(up(cap - nu) * np.maximum(up(c - lower), 0.0)))
+        terms = up(terms + up(up(_cap(scale, nu, C) - nu) * np.maximum(up(c - lower), 0.0)))
     return float(up(up(math.fsum(terms)) + up(0.5 * up(system.miss(g, nu) ** 2))))
 
 
@@ -227,9 +226,13 @@ def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) ->
         stretch = float(up(up(system.size(g)) * up(abs(float(up(1.0 / smallest)) - 1.0) * (1.0 + 2.0**-50))))
     gap = _stretched_gap(system, scale, g, nu, C, stretch)
     bound = float(up(up(np.sqrt(up(2.0 * gap))) + stretch))
-    if C == math.inf:
-        bound = min(bound, _active_set_bound(system, scale, g, nu)[0])
+    bound = min(bound, _active_set_bound(system, scale, g, nu, _cap(scale, nu, C))[0])
     return float(-shift_down(-bound, -scale.smallest))
+
+
+def _cap(scale: Scale, nu: Floats, C: float) -> Floats:
+    """Return the upper bounds of nu; exact."""
+    return np.asarray(shift(np.full(len(nu), C), scale.smallest + scale.exponents))
 
 
 def _stretched_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float, stretch: float) -> float:
@@ -244,23 +247,25 @@ def _stretched_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float
     return float(up(up(math.fsum(up(nu * over))) + up(0.5 * up(missed**2))))
 
 
-def multipliers_are_unique(system: System, predictor: Floats, dual: Floats) -> bool:
-    """Whether the hard-margin multipliers are proved to be the only ones: see `_active_set_bound`."""
+def multipliers_are_unique(system: System, predictor: Floats, dual: Floats, C: float) -> bool:
+    """Whether the multipliers are proved to be the only ones: see `_active_set_bound`."""
     scale = Scale(system)
-    return _active_set_bound(system, scale, *scale.inward(predictor, dual))[1]
+    g, nu = scale.inward(predictor, dual)
+    return _active_set_bound(system, scale, g, nu, _cap(scale, nu, C))[1]
 
 
-def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats) -> tuple[float, bool]:
-    """Bound ||g - g*|| where the support of nu is proved to be that of the optimum; else infinity.
+def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats, cap: Floats) -> tuple[float, bool]:
+    """Bound ||g - g*|| where the optimum is proved to have its free multipliers where nu has; else infinity.
 
-    Let G be the inner products on the support S, nu' the exact solution of ``G nu' = c``. With the residual r of nu,
-    ``|nu' - nu| <= ||r|| / lambda_min(G)`` and ``||g' - g|| <= ||r|| / sqrt(lambda_min(G))``. If nu' >= 0 and g'
-    satisfies the other constraints, it is the optimum; if those with slack to spare, nothing else can carry weight and
-    G is invertible, so that the multipliers are unique.
+    Let G be the inner products on the free set F, 0 < nu < cap, nu' the exact solution with the margins c_k there and
+    the other multipliers as they are, g' its predictor. With the residual r of nu on F, ``|nu' - nu| <= ||r|| /
+    lambda_min(G)`` and ``||g' - g|| <= ||r|| / sqrt(lambda_min(G))``. If nu' is within its bounds and the margins of g'
+    off F are on the right side of c, it is the optimum; with slack to spare, no other multiplier can be free, and G is
+    invertible, so that the multipliers are unique.
     """
-    support = np.flatnonzero(nu > 0.0)
-    G = system.gram[np.ix_(support, support)]
-    smallest = float(down(smallest_eigenvalue(G) - system.gram_error)) if len(support) else 0.0
+    free = (nu > 0.0) & (nu < cap)
+    G = system.gram[np.ix_(free, free)]
+    smallest = float(down(smallest_eigenvalue(G) - system.gram_error)) if free.any() else 1.0
     if not smallest > 0.0:
         return math.inf, False
     missed = system.miss(g, nu)
@@ -268,9 +273,9 @@ def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats) -> tu
     c = shift(np.ones(len(nu)), scale.relative)
     lengths = np.sqrt(system.gram.diagonal() + system.gram_error) * (1.0 + 2.0**-50)
     residuals = np.maximum(np.maximum(up(upper - c), up(c - lower)), 0.0) + up(lengths * missed)
-    residual = float(np.linalg.norm(residuals[support]) * (1.0 + 2.0**-40))
+    residual = float(np.linalg.norm(residuals[free]) * (1.0 + 2.0**-40))
     distance = float(up(up(up(residual / float(down(math.sqrt(smallest)))) + missed)))
-    positive = bool((nu[support] > up(residual / smallest)).all())
-    rest = np.setdiff1d(np.arange(len(nu)), support)
-    spared = bool((down(lower[rest] - up(lengths[rest] * distance)) > c[rest]).all())
-    return (distance, True) if positive and spared else (math.inf, False)
+    reach, moved = up(residual / smallest), up(lengths * distance)
+    inside = (nu > reach) & (up(nu + reach) < cap)
+    beyond = np.where(nu > 0.0, up(upper + moved) < c, down(lower - moved) > c)
+    return (distance, True) if bool(np.where(free, inside, beyond).all()) else (math.inf, False)

@@ -313,7 +313,7 @@ def kernel_svm(
     if name is None and certificate.gap > _POOR_GAP:
         raise SolverError(f"too ill-conditioned to solve: proved is {certificate.lower} to {certificate.upper}")
     distance = distance_bound(system, predictor, dual, price)
-    unique = price == math.inf and multipliers_are_unique(system, predictor, dual)
+    unique = multipliers_are_unique(system, predictor, dual, price)
     margin, norm = _margin_and_norm(system, certificate)
     numbers = distance, margin, norm, "proved" if unique else "unknown", title, pair.iterations
     return KernelSVM(certificate, *numbers, time.perf_counter() - started, data, constraints)  # type: ignore[arg-type]
