@@ -87,7 +87,7 @@ def machines(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def brute_force_margin(Z: Array) -> float:
-    """Return the hard margin by trying every active set: the KKT point is the one that is feasible and dual feasible."""
+    """Return the hard margin by trying every active set: that of the optimum is feasible and has mu >= 0."""
     best = 0.0
     for size in range(1, len(Z) + 1):
         for active in itertools.combinations(range(len(Z)), size):

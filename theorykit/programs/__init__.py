@@ -6,8 +6,8 @@ from theorykit.programs._sealed import CertificateError
 from theorykit.programs._separability import verify_farkas
 from theorykit.programs._statement import SolverError
 from theorykit.programs.certificate import Certificate, certify
-from theorykit.programs.interpolation import MinNorm, NormCertificate, certify_norm, min_norm
 from theorykit.programs.interpolant import InterpolantCertificate, KernelInterpolant, kernel_interpolant
+from theorykit.programs.interpolation import MinNorm, NormCertificate, certify_norm, min_norm
 from theorykit.programs.kernel_certificate import KernelCertificate
 from theorykit.programs.kkt import KKT, interpolation_kkt_residuals, kkt_residuals, rich_kkt
 from theorykit.programs.margin import MaxMargin, max_margin

@@ -67,9 +67,7 @@ def _pivoting(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int] | None:
     return None
 
 
-def _restricted(
-    G: Floats, c: Floats, upper: Floats, free: NDArray[np.bool_], high: NDArray[np.bool_]
-) -> Floats:
+def _restricted(G: Floats, c: Floats, upper: Floats, free: NDArray[np.bool_], high: NDArray[np.bool_]) -> Floats:
     """Return the mu with the given entries at their upper bounds, G mu = c on the free ones, and 0 elsewhere."""
     mu = np.where(high, upper, 0.0)
     if free.any():
@@ -90,8 +88,9 @@ def _interior_point(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int]:
     z = np.full(len(c), float(c.max()))
     v = np.where(bounded, z, 0.0)
     pairs = len(c) + int(bounded.sum())
-    step = 0
-    for step in range(1, _MAX_STEPS + 1):
+    steps = 0
+    while steps < _MAX_STEPS:
+        steps += 1
         residual = G @ mu - c - z + v
         gap = float(mu @ z + room @ v) / pairs
         if gap <= _COMPLEMENTARY * float(c @ mu) / pairs and np.abs(residual).max() <= 1e-13 * c.max():
@@ -123,7 +122,7 @@ def _interior_point(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int]:
         room = np.where(bounded, room - t * dmu, 1.0)
     diagonal = G.diagonal()
     inside = np.where(mu * diagonal > z, np.minimum(mu, upper), 0.0)
-    return np.where(bounded & (room * diagonal < v), upper, inside), step
+    return np.where(bounded & (room * diagonal < v), upper, inside), steps
 
 
 def _longest(x: Floats, dx: Floats, y: Floats, dy: Floats) -> float:

@@ -110,7 +110,8 @@ def _indefinite(argument: str, K: Floats) -> InputError:
     vectors = np.linalg.eigh(scaled)[1][:, :1].T
     below = np.eye(len(K))[[int(K.diagonal().argmin())]]
     for v in np.vstack((vectors, below)):
-        quotient = shift(quadratic_bounds(scaled, v)[1], exponent) / float(down(math.fsum(v * v) * (1.0 - 4.0 * UNIT)))
+        square = float(down(math.fsum(v * v) * (1.0 - 4.0 * UNIT)))
+        quotient = math.ldexp(quadratic_bounds(scaled, v)[1] / square, exponent)
         if quotient < 0.0:
             got = f"a matrix with an eigenvalue of {quotient:.6g} or less (proved)"
             return InputError(argument, got, "a positive semidefinite matrix")

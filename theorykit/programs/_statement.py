@@ -48,7 +48,7 @@ def kernel_statement(values: NDArray[Any], about: str, constraints: Constraints,
     else:
         h, size, outputs = _coefficients(values, c)
     margins = constraints.differences @ cp.vec(outputs, order="C")
-    if C == math.inf:
+    if math.inf == C:
         return cp.Problem(cp.Minimize(0.5 * size), [margins >= 1.0])
     xi = cp.Variable(len(constraints.samples), name="xi", nonneg=True)
     return cp.Problem(cp.Minimize(0.5 * size + C * cp.sum(xi)), [margins >= 1.0 - xi])

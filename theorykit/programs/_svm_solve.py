@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from theorykit._numerics.rounding import Floats, Rows, shift
@@ -83,7 +84,8 @@ def _polished(system: System, c: Floats, cap: Floats, nu: Floats, iterations: in
     G = system.gram
     magnitudes = np.abs(G)
     free, best = (nu > 0.0) & (nu < cap), nu
-    for exchange in range(_MAX_EXCHANGES):
+    for _ in range(_MAX_EXCHANGES):
+        iterations += 1
         nu, margins = _refined(system, G, c, best, free)
         noise = _ROUND_OFF * c + 4e-16 * (magnitudes @ np.abs(nu))
         dropped, capped = free & (nu < 0.0), free & (nu > cap)
@@ -96,10 +98,10 @@ def _polished(system: System, c: Floats, cap: Floats, nu: Floats, iterations: in
             break
         worst = int(np.where(joining, np.abs(margins - c), -1.0).argmax())
         free[worst] = True
-    return Pair(system.combine(best), best, iterations + exchange)
+    return Pair(system.combine(best), best, iterations)
 
 
-def _refined(system: System, G: Floats, c: Floats, nu: Floats, free: Floats) -> tuple[Floats, Floats]:
+def _refined(system: System, G: Floats, c: Floats, nu: Floats, free: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return nu with <u_k, sum_j nu_j u_j> = c_k on the free entries, and these margins for all k.
 
     Iterative refinement with residuals in doubled precision; a small multiple of the identity where the free block is

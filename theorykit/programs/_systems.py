@@ -14,7 +14,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from theorykit._numerics.rounding import UNIT, Floats, Rows, column_products, down, norm_upper, row_products, scale_rows, up
+from theorykit._numerics.rounding import (
+    UNIT,
+    Floats,
+    Rows,
+    column_products,
+    down,
+    norm_upper,
+    row_products,
+    scale_rows,
+    up,
+)
 from theorykit.programs._constraints import Constraints
 from theorykit.programs._gram import Gram, product_bounds, quadratic_bounds
 from theorykit.programs._l2 import signed_gram
@@ -71,7 +81,7 @@ class RowSystem:
         return cls(scale_rows(Z))
 
     @property
-    def exponents(self) -> NDArray[np.int64]:  # noqa: D102 - as in the protocol; so below
+    def exponents(self) -> NDArray[np.int64]:
         return self.rows.exponents
 
     @cached_property
@@ -79,31 +89,31 @@ class RowSystem:
         return Rows(self.rows.values, np.zeros_like(self.rows.exponents))
 
     @cached_property
-    def gram(self) -> Floats:  # noqa: D102
+    def gram(self) -> Floats:
         return signed_gram(self.rows, np.ones(len(self.rows.values)))
 
     @property
-    def gram_error(self) -> float:  # noqa: D102
+    def gram_error(self) -> float:
         if self.rows.values.dtype == np.int8:
             return 0.0
         terms = self.rows.values.shape[1]
         return float(2.0 * (terms + 4.0) * UNIT * self.gram.trace() + len(self.gram) * 2.0**-900)
 
-    def combine(self, mu: Floats) -> Floats:  # noqa: D102
+    def combine(self, mu: Floats) -> Floats:
         lower, upper = column_products(self._plain, mu)
         return 0.5 * (lower + upper)
 
-    def margins(self, g: Floats) -> tuple[Floats, Floats]:  # noqa: D102
+    def margins(self, g: Floats) -> tuple[Floats, Floats]:
         return row_products(self._plain, g)
 
-    def size(self, g: Floats) -> float:  # noqa: D102
+    def size(self, g: Floats) -> float:
         return norm_upper(np.abs(g), 2)
 
-    def combined_size(self, mu: Floats) -> float:  # noqa: D102
+    def combined_size(self, mu: Floats) -> float:
         lower, upper = column_products(self._plain, mu)
         return norm_upper(np.maximum(-lower, upper), 2)
 
-    def miss(self, g: Floats, mu: Floats) -> float:  # noqa: D102
+    def miss(self, g: Floats, mu: Floats) -> float:
         lower, upper = column_products(self._plain, mu)
         return norm_upper(np.maximum(up(g - lower), up(upper - g)), 2)
 
@@ -121,38 +131,38 @@ class GramSystem:
     shared: bool  # whether the Gram matrix is (n, n) and all classes share it
 
     @property
-    def exponents(self) -> NDArray[np.int64]:  # noqa: D102
+    def exponents(self) -> NDArray[np.int64]:
         step = 1 if self.shared else self.constraints.classes
         return self.data.exponents[::step][self.constraints.samples]
 
     @cached_property
-    def gram(self) -> Floats:  # noqa: D102
+    def gram(self) -> Floats:
         return self.constraints.gram(self.data.values, self.shared)
 
     @property
-    def gram_error(self) -> float:  # noqa: D102
+    def gram_error(self) -> float:
         spread = max(1, self.constraints.classes)  # of differences of outputs: ||e_y - e_j||^2 summed over j at most c
         rounding = 0.0 if self.shared or self.constraints.classes == 1 else 16.0 * UNIT * len(self.gram)
         return float(up(up(spread * self.data.perturbation) + rounding))
 
-    def combine(self, mu: Floats) -> Floats:  # noqa: D102
+    def combine(self, mu: Floats) -> Floats:
         return self.constraints.adjoint(mu)[0]
 
-    def margins(self, g: Floats) -> tuple[Floats, Floats]:  # noqa: D102
+    def margins(self, g: Floats) -> tuple[Floats, Floats]:
         lower, upper = product_bounds(self.data.values, self._by_class(g))
         slack = float(up(self.data.perturbation * norm_upper(np.abs(g), 2)))
         return self.constraints.margins(down(lower - slack).ravel(), up(upper + slack).ravel())
 
-    def size(self, g: Floats) -> float:  # noqa: D102
+    def size(self, g: Floats) -> float:
         square = quadratic_bounds(self.data.values, self._by_class(g))[1]
         slack = up(self.data.perturbation * up(norm_upper(np.abs(g), 2) ** 2))
         return float(up(np.sqrt(max(0.0, float(up(square + slack))))))
 
-    def combined_size(self, mu: Floats) -> float:  # noqa: D102
+    def combined_size(self, mu: Floats) -> float:
         total, errors = self.constraints.adjoint(mu)
         return float(up(self.size(total) + self._at_most(errors)))
 
-    def miss(self, g: Floats, mu: Floats) -> float:  # noqa: D102
+    def miss(self, g: Floats, mu: Floats) -> float:
         total, errors = self.constraints.adjoint(mu)
         difference = g - total
         return float(up(self.size(difference) + self._at_most(up(UNIT * np.abs(difference)) + errors)))
@@ -166,5 +176,3 @@ class GramSystem:
         sizes = self._by_class(magnitudes)
         total = sizes.T @ lengths if sizes.ndim == 2 else np.array([sizes @ lengths])
         return float(up(total.sum() * (1.0 + 4.0 * (sizes.size + 4.0) * UNIT)))
-
-

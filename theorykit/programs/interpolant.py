@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
@@ -325,8 +325,7 @@ class KernelInterpolant:
         found: KernelInterpolant = read(path, _FORMAT, "KernelInterpolant.save", cls._rebuilt)
         if model is None:
             return found
-        numbers = (getattr(found, name) for name in _NUMBERS)
-        return cls(found.certificate, *numbers, found.data.with_model(model), found.targets)
+        return replace(found, data=found.data.with_model(model))
 
     @classmethod
     def _rebuilt(cls, head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> KernelInterpolant:
@@ -335,7 +334,7 @@ class KernelInterpolant:
         certificate = InterpolantCertificate(head["distance_bound"], head["ridge"], *vectors, *source)
         values, y = arrays["values"], arrays["y"]
         data = KernelData(values, head["about"], y, head["outputs"], None, arrays.get("X"), arrays.get("theta"))
-        result = cls(certificate, *(head[name] for name in _NUMBERS), data, y)
+        result = cls(certificate, data=data, targets=y, **{name: head[name] for name in _NUMBERS})
         if not intact(certificate) or _hash(values, y) != certificate.data_hash:
             raise ValueError("its contents were changed")
         if _sealed_numbers(result) != head["sealed"]:
@@ -378,15 +377,15 @@ def kernel_interpolant(
     gram : array_like, shape (n, n) or (n, c, n, c), instead of X
         Inner products of the features, symmetric and positive semidefinite up to round-off. The matrix is the data.
     model : HomogeneousModel, optional
-        The features are then those of its neural tangent kernel at `init`, whose Gram matrix, as computed in doubles, is
+        The features are then those of its neural tangent kernel at `init`; its Gram matrix, as computed in doubles, is
         the data.
     init : str or array_like
         The model's direction theta_bar, not multiplied by alpha.
     ridge : float
         At least 0.
     solver : str, optional
-        An installed CVXPY solver, to solve the program as CVXPY states it. Default: Cholesky factorisation and iterative
-        refinement with residuals in doubled precision.
+        An installed CVXPY solver, to solve the program as CVXPY states it. Default: Cholesky factorisation and
+        iterative refinement with residuals in doubled precision.
 
     Returns
     -------
@@ -395,8 +394,8 @@ def kernel_interpolant(
     Raises
     ------
     InputError
-        Shapes, non-finite entries, a Gram matrix that is not symmetric or not positive semidefinite, ridge < 0, a solver
-        that is not installed.
+        Shapes, non-finite entries, a Gram matrix that is not symmetric or not positive semidefinite, ridge < 0, a
+        solver that is not installed.
     InconsistentError
         No ridge, and dependent features with targets that contradict them: with an exact proof nu, ``sum nu_i phi_i =
         0`` and ``sum nu_i y_i = 1`` (for a Gram matrix, ``sum nu_i K_i = 0``, which says the same), that
@@ -406,8 +405,8 @@ def kernel_interpolant(
 
     Notes
     -----
-    With a the coefficients and r the residual of the linear equations, ``||h - h*||^2 <= ||r||^2 / lambda_min``, and the
-    smallest eigenvalue of K + n ridge I is bounded from below by a Cholesky factorisation (Rump, BIT 46, 2006).
+    With a the coefficients and r the residual of the linear equations, ``||h - h*||^2 <= ||r||^2 / lambda_min``, and
+    the smallest eigenvalue of K + n ridge I is bounded from below by a Cholesky factorisation (Rump, BIT 46, 2006).
 
     Examples
     --------
@@ -517,11 +516,12 @@ def _solved(system: _Equations, y: Floats, kept: NDArray[np.intp]) -> Floats:
     a = np.zeros_like(right)
     try:
         factor = cho_factor(part.matrix)
-    except LinAlgError:  # singular to working precision: the best that eigenvectors give
-        a = np.linalg.lstsq(part.matrix, right, rcond=None)[0]
-        factor = None
+    except LinAlgError:  # singular to working precision: the best that singular vectors give
+        out = np.zeros_like(y)
+        out[kept] = shift(np.linalg.lstsq(part.matrix, right, rcond=None)[0], -part.exponents[:, None])
+        return out
     residual, before = right, math.inf
-    for _ in range(_MAX_REFINEMENTS if factor is not None else 0):
+    for _ in range(_MAX_REFINEMENTS):
         size = float(np.abs(residual).max())
         if not 0.0 < size < 0.5 * before:
             break

@@ -165,7 +165,7 @@ def bounds(system: System, predictor: Floats, dual: Floats, C: float) -> tuple[f
     g, nu = scale.inward(predictor, dual)
     if dual.min() < 0.0 or dual.max() > C or not (np.isfinite(g).all() and np.isfinite(nu).all()):
         return -math.inf, math.inf
-    if C == math.inf:
+    if math.isinf(C):
         return _margin_bounds(system, scale, g, nu)
     return _value_bounds(system, scale, g, nu, dual, C)
 
@@ -185,9 +185,7 @@ def _margin_bounds(system: System, scale: Scale, g: Floats, nu: Floats) -> tuple
     return float(shift_down(lower, scale.smallest)), float(-shift_down(-upper, scale.smallest))
 
 
-def _value_bounds(
-    system: System, scale: Scale, g: Floats, nu: Floats, dual: Floats, C: float
-) -> tuple[float, float]:
+def _value_bounds(system: System, scale: Scale, g: Floats, nu: Floats, dual: Floats, C: float) -> tuple[float, float]:
     """Return sum mu - 1/2 ||sum_k mu_k z_k||^2 <= optimum <= 1/2 ||h||^2 + C sum_k max(0, 1 - <z_k, h>)."""
     shortfall = np.maximum(0.0, up(1.0 - relative_margins(system, scale, g)[0]))
     own = -shift_down(-up(0.5 * up(system.size(g) ** 2)), -2 * scale.smallest)
@@ -206,7 +204,7 @@ def duality_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -
     c = shift(np.ones(len(nu)), scale.relative)  # exact, or 0 where it does not matter
     over = np.maximum(up(upper - c), 0.0)
     terms = up(nu * over)
-    if C < math.inf:
+    if math.isfinite(C):
         terms = up(terms + up(up(_cap(scale, nu, C) - nu) * np.maximum(up(c - lower), 0.0)))
     return float(up(up(math.fsum(terms)) + up(0.5 * up(system.miss(g, nu) ** 2))))
 
@@ -219,7 +217,7 @@ def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) ->
     scale = Scale(system)
     g, nu = scale.inward(predictor, dual)
     stretch = 0.0
-    if C == math.inf:
+    if math.isinf(C):
         smallest = float(relative_margins(system, scale, g)[0].min())
         if not smallest > 0.5:
             return math.inf

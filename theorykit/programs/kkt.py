@@ -73,8 +73,8 @@ def kkt_residuals(theta: ArrayLike, outputs_q: ArrayLike, gradients: ArrayLike, 
     In the normalised form of Lyu and Li ("Gradient descent maximizes the margin of homogeneous neural networks", ICLR
     2020, section 4 and its appendix): theta is scaled so that q_min = 1. One vector of multipliers must make both
     residuals small, so that they are chosen by non-negative least squares for the two together (see `KKT.residual`).
-    Both residuals are then continuous in the data, and the same for all multipliers that do equally well: those that fit
-    theta best alone may rest on samples far from the margin, for the sake of its last digits.
+    Both residuals are then continuous in the data, and the same for all multipliers that do equally well: those that
+    fit theta best alone may rest on samples far from the margin, for the sake of its last digits.
 
     Parameters
     ----------
@@ -112,13 +112,11 @@ def kkt_residuals(theta: ArrayLike, outputs_q: ArrayLike, gradients: ArrayLike, 
     return _feasible_residuals(point, outputs, slopes, order)
 
 
-def interpolation_kkt_residuals(
-    theta: ArrayLike, outputs: ArrayLike, gradients: ArrayLike, targets: ArrayLike
-) -> KKT:
+def interpolation_kkt_residuals(theta: ArrayLike, outputs: ArrayLike, gradients: ArrayLike, targets: ArrayLike) -> KKT:
     """Measure how far theta is from a KKT point of R2: min 1/2 ||theta||^2 subject to f_i(theta) = y_i.
 
-    The multipliers, of any sign, are the least-squares solution of theta = sum_i mu_i grad f_i(theta) (the shortest one,
-    where there are several).
+    The multipliers, of any sign, are the least-squares solution of theta = sum_i mu_i grad f_i(theta) (the shortest
+    one, where there are several).
 
     Parameters
     ----------
@@ -253,9 +251,7 @@ def _cotangent(weights: Floats, f: NDArray[Any], constraints: Constraints | None
     return flat.reshape(f.shape)
 
 
-def _checked(
-    name: str, theta: ArrayLike, outputs: ArrayLike, gradients: ArrayLike
-) -> tuple[Floats, Floats, Floats]:
+def _checked(name: str, theta: ArrayLike, outputs: ArrayLike, gradients: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Return outputs, gradients and theta, checked against one another."""
     found = vector(name, outputs)
     slopes = matrix("gradients", gradients).astype(np.float64, copy=False)

@@ -72,10 +72,11 @@ def quasinorm_margin(
 ) -> QuasinormMargin:
     """Look for the largest ``min_i y_i <w, x_i> / ||w||_{2/L}``, where ``||w||_p = (sum_k |w_k|**p)**(1/p)``.
 
-    R1 for the diagonal net of degree L: with u^L - v^L = w, the least ``||u||^2 + ||v||^2`` is ``sum_k |w_k|**(2/L)``. Each
-    restart is a sequence of weighted l1-margins, the weights the slopes of the quasinorm at the last solution, smoothed
-    less and less (Candes, Wakin and Boyd, J. Fourier Anal. Appl. 14, 2008), from the plain l1-margin (the first), the
-    l2-margin (the second) and random weights; it ends at a vertex, where the active samples determine w on its support.
+    R1 for the diagonal net of degree L: with u^L - v^L = w, the least ``||u||^2 + ||v||^2`` is ``sum_k |w_k|**(2/L)``.
+    Each restart is a sequence of weighted l1-margins, the weights the slopes of the quasinorm at the last solution,
+    smoothed less and less (Candes, Wakin and Boyd, J. Fourier Anal. Appl. 14, 2008), from the plain l1-margin (the
+    first), the l2-margin (the second) and random weights. It ends at a vertex, where the active samples determine w on
+    its support.
 
     Parameters
     ----------
@@ -116,7 +117,9 @@ def quasinorm_margin(
     count, first = integer("restarts", restarts, minimum=1), integer("seed", seed, minimum=0)
     rng = np.random.default_rng(first)
     convex = max_margin(data, labels, norm=1)
-    found = [_restart(data, labels, order, _start(data, labels, k, rng), convex) for k in range(count)]
+    smoothings = [_SMOOTHINGS[2 * min(k, 2) :] for k in range(count)]  # little where it would wash out the random start
+    starts = [_start(data, labels, k, rng) for k in range(count)]
+    found = [_restart(data, labels, order, *pair, convex) for pair in zip(starts, smoothings, strict=True)]
     rows = scale_rows(data)
     values = np.array([math.nan if w is None else _margin(rows, labels, w, order) for w in found])
     if not np.isfinite(values).any():
@@ -135,13 +138,15 @@ def _start(X: NDArray[Any], y: Floats, number: int, rng: np.random.Generator) ->
         return np.ones(X.shape[1])
     if number == 1:
         return np.maximum(np.abs(max_margin(X, y).w), 1e-12)
-    return np.exp(rng.standard_normal(X.shape[1]))
+    return np.exp(2.0 * rng.standard_normal(X.shape[1]))
 
 
-def _restart(X: NDArray[Any], y: Floats, degree: int, factors: Floats, convex: MaxMargin) -> Floats | None:
+def _restart(
+    X: NDArray[Any], y: Floats, degree: int, factors: Floats, smoothings: Floats, convex: MaxMargin
+) -> Floats | None:
     """Reweight until the support stays, then solve on it for the vertex."""
     w = _weighted(X, y, factors, convex)
-    for smoothing in _SMOOTHINGS:
+    for smoothing in smoothings:
         for _ in range(_MAX_REWEIGHTINGS):
             sizes = np.abs(w) / np.abs(w).max() + smoothing
             moved = _weighted(X, y, sizes ** (1.0 - 2.0 / degree), convex)
@@ -166,7 +171,7 @@ def _weighted(X: NDArray[Any], y: Floats, factors: Floats, convex: MaxMargin) ->
 
 
 def _vertex(X: NDArray[Any], y: Floats, w: Floats) -> Floats | None:
-    """Return the w on the same support whose active samples have margin 1, to round-off; None where it separates not."""
+    """Return the w on the same support whose active samples have margin 1, to round-off; None if it separates not."""
     Z = y[:, None] * X.astype(np.float64)
     support, active = _support_and_active(Z, w)
     exact = np.zeros(len(w))

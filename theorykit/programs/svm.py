@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError, NotSeparableError
-from theorykit._numerics.rounding import Floats
+from theorykit._numerics.errors import NotSeparableError
+from theorykit._numerics.rounding import Floats, scale_rows
 from theorykit._numerics.validate import finite
 from theorykit._version import __version__
 from theorykit.datasets import Dataset
 from theorykit.programs._constraints import Constraints, of_labels
-from theorykit.programs._exact import LARGEST_SUPPORT
 from theorykit.programs._inputs import KernelData, kernel_data
 from theorykit.programs._norms import Norm
 from theorykit.programs._sealed import digest, read, write
-from theorykit.programs._separability import at_once, farkas_on, not_separable
+from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, kernel_statement, solve_statement, solver_version
 from theorykit.programs._svm_solve import Pair, hard_margin, least_combination, soft_margin
 from theorykit.programs._systems import GramSystem, RowSystem, System
@@ -192,8 +191,7 @@ class KernelSVM:
         found: KernelSVM = read(path, _FORMAT, "KernelSVM.save", cls._rebuilt)
         if model is None:
             return found
-        numbers = (getattr(found, name) for name in _NUMBERS)
-        return cls(found.certificate, *numbers, found.data.with_model(model), found.constraints)
+        return replace(found, data=found.data.with_model(model))
 
     @classmethod
     def _rebuilt(cls, head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> KernelSVM:
@@ -204,7 +202,7 @@ class KernelSVM:
         values, y = arrays["values"], arrays["y"]
         data = KernelData(values, head["about"], y, head["outputs"], None, arrays.get("X"), arrays.get("theta"))
         constraints = of_labels(y, len(values), head["outputs"])
-        result = cls(certificate, *(head[name] for name in _NUMBERS), data, constraints)
+        result = cls(certificate, data=data, constraints=constraints, **{name: head[name] for name in _NUMBERS})
         if not intact(certificate) or data_hash(values, y) != certificate.data_hash:
             raise ValueError("its contents were changed")
         if _sealed_numbers(result) != head["sealed"]:
@@ -239,8 +237,8 @@ def kernel_svm(
     Hard margin, program K1 of the kernel regime (Lyu et al., ICLR 2024, arXiv:2311.18817, section 3):
     ``min 1/2 ||h||^2`` subject to ``<z_k, h> >= 1``. Soft margin: ``min 1/2 ||h||^2 + C sum_k max(0, 1 - <z_k, h>)``, a
     sum, not a mean. For labels +-1 there is one constraint a sample, z_i = y_i phi_i. For class numbers 0 .. c-1 there
-    is one for each sample and other class, ``<phi_{y_i}(x_i) - phi_j(x_i), h> >= 1`` for all j != y_i: with features, or
-    a Gram matrix that the classes share, h is one vector a class and the constraint <phi_i, h_{y_i} - h_j> >= 1.
+    is one for each sample and other class, ``<phi_{y_i}(x_i) - phi_j(x_i), h> >= 1`` for all j != y_i: with features,
+    or a Gram matrix that the classes share, h is one vector a class and the constraint <phi_i, h_{y_i} - h_j> >= 1.
 
     Parameters
     ----------
@@ -252,8 +250,8 @@ def kernel_svm(
         Inner products of the features (of c outputs). The matrix is the data: symmetric and positive semidefinite, up
         to round-off that the certificate names and counts in (`perturbation`).
     model : HomogeneousModel, optional
-        The features are then those of its neural tangent kernel at `init`, whose Gram matrix, as computed in doubles, is
-        the data; the features (n, P) are never formed.
+        The features are then those of its neural tangent kernel at `init`; its Gram matrix, as computed in doubles, is
+        the data, and the features (n, P) are never formed.
     init : str or array_like
         The model's direction theta_bar, not multiplied by alpha.
     C : float, optional
@@ -273,10 +271,10 @@ def kernel_svm(
         symmetric or not positive semidefinite (with a proved bound on the offending eigenvalue), C <= 0, a solver that
         is not installed.
     NotSeparableError
-        Hard margin: no h satisfies the constraints. Features: with an exact proof where one is in reach (`verify_farkas`
-        checks it; for several classes on the m constraints' features with labels 1). Gram matrix: exact weights mu with
-        ``sum_i mu_i y_i K_i = 0`` where there are some, so that `verify_farkas(K, y, mu)` holds and, K being positive
-        semidefinite, the features themselves add up to 0; else "undecided" with a proved bound on the margin.
+        Hard margin: no h satisfies the constraints. With exact weights mu that prove it, where they are in reach: for
+        features those of `verify_farkas`; for a Gram matrix ``sum_i mu_i y_i K_i = 0``, that is
+        ``verify_farkas(K, y, mu)``, so that the features themselves add up to 0, K being positive semidefinite; for
+        several classes one for each constraint. Else "undecided", with a proved bound on the margin.
     SolverError
         The CVXPY solver did not end with the status "optimal"; or our own method proved no better than a gap of 1e-3.
 
@@ -301,22 +299,32 @@ def kernel_svm(
     data = _affordable(data, constraints)
     system = _checked_system(data, constraints, price)
     if name is None:
-        pair = hard_margin(system) if price == math.inf else soft_margin(system, price)
+        pair = hard_margin(system) if math.isinf(price) else soft_margin(system, price)
         title = f"theorykit {__version__} (block pivoting in the dual, active set)"
     else:
         pair, title = _stated(data, constraints, system, price, name), solver_version(name)
     predictor, dual = _in_users_units(system, pair, price)
     shape = _shape(data, constraints)
     certificate = seal(data.values, constraints, system, predictor.reshape(shape), dual, price, data.about)
-    if price == math.inf and certificate.lower <= 0.0:
+    if math.isinf(price) and certificate.lower <= 0.0:
         raise _not_separable(data, constraints, system, certificate.upper)
     if name is None and certificate.gap > _POOR_GAP:
         raise SolverError(f"too ill-conditioned to solve: proved is {certificate.lower} to {certificate.upper}")
     distance = distance_bound(system, predictor, dual, price)
     unique = multipliers_are_unique(system, predictor, dual, price)
     margin, norm = _margin_and_norm(system, certificate)
-    numbers = distance, margin, norm, "proved" if unique else "unknown", title, pair.iterations
-    return KernelSVM(certificate, *numbers, time.perf_counter() - started, data, constraints)  # type: ignore[arg-type]
+    return KernelSVM(
+        certificate,
+        distance,
+        margin,
+        norm,
+        "proved" if unique else "unknown",
+        title,
+        pair.iterations,
+        time.perf_counter() - started,
+        data,
+        constraints,
+    )
 
 
 def _affordable(data: KernelData, constraints: Constraints) -> KernelData:
@@ -330,7 +338,7 @@ def _affordable(data: KernelData, constraints: Constraints) -> KernelData:
 
 def _checked_system(data: KernelData, constraints: Constraints, C: float) -> System:
     system = system_of(data.values, constraints, data.about)
-    if C == math.inf:
+    if math.isinf(C):
         if isinstance(system, RowSystem):
             hopeless = at_once(constraints.rows(data.values), np.ones(len(constraints.samples)))
         else:
@@ -343,7 +351,7 @@ def _checked_system(data: KernelData, constraints: Constraints, C: float) -> Sys
 def _zero_sample(data: KernelData, constraints: Constraints) -> NotSeparableError | None:
     """Return the error for a sample all of whose features vanish."""
     flat = data.values.reshape(len(data.values), -1)
-    zero = np.flatnonzero(~flat.any(axis=1)[constraints.samples])
+    zero = np.flatnonzero(~np.asarray(flat.any(axis=1))[constraints.samples])
     if not zero.size:
         return None
     weights = np.array([Fraction(int(k == zero[0])) for k in range(len(constraints.samples))], dtype=object)
@@ -366,7 +374,7 @@ def _in_users_units(system: System, pair: Pair, C: float) -> tuple[Floats, Float
     """Return h (or its coefficients) and mu; hard margins with h scaled to smallest margin 1 where it separates."""
     scale = Scale(system)
     g, nu = pair.g, np.maximum(pair.nu, 0.0)
-    if C == math.inf:
+    if math.isinf(C):
         smallest = float(relative_margins(system, scale, g)[0].min())
         g, nu = (g / smallest, nu / smallest) if smallest > 0.0 else (g, nu)
     predictor, dual = scale.outward(g, nu)
@@ -392,7 +400,7 @@ def _margin_and_norm(system: System, certificate: KernelCertificate) -> tuple[fl
     g = scale.inward(certificate.predictor.ravel(), certificate.dual)[0]
     size = system.size(g)
     norm = float(np.ldexp(size, -scale.smallest))
-    if certificate.C == math.inf:
+    if math.isinf(certificate.C):
         return certificate.lower, norm
     smallest = float(relative_margins(system, scale, g)[0].min())
     return smallest / norm if norm > 0.0 else -math.inf, norm
@@ -407,15 +415,12 @@ def _not_separable(
         Z = constraints.rows(data.values)
         return _named(not_separable(Z, everyone, system.rows, Norm(2), margin_at_most), constraints)
     assert isinstance(system, GramSystem)
+    if system.shared:  # the rows of a semidefinite matrix add up to zero only if the features do
+        Z = constraints.rows(data.values)
+        exact = not_separable(Z, everyone, scale_rows(Z), Norm(2), math.inf)
+        if exact.farkas is not None:
+            return _named(NotSeparableError("gram, y", exact.got, _WANTED, exact.farkas, exact.samples), constraints)
     nu = least_combination(system.gram, np.ones(len(everyone)))[0]
-    support = np.flatnonzero(nu > 1e-9 * nu.max())
-    if system.shared and len(support) <= LARGEST_SUPPORT:
-        exact = farkas_on(constraints.rows(data.values), everyone, support)
-        if exact is not None:
-            weights = np.array([exact.get(k, Fraction(0)) for k in range(len(everyone))], dtype=object)
-            got = f"samples that contradict one another ({', '.join(map(str, sorted(exact)[:6]))})"
-            error = NotSeparableError("gram, y", got, _WANTED, weights, tuple(sorted(exact)), 0.0)
-            return _named(error, constraints)
     predictor, dual = Scale(system).outward(system.combine(nu), nu)
     at_most = min(margin_at_most, bounds(system, predictor, dual, math.inf)[1])
     heaviest = tuple(int(i) for i in constraints.samples[np.argsort(-nu)[:2]])
@@ -436,5 +441,3 @@ def _stated(data: KernelData, constraints: Constraints, system: System, C: float
         lower, upper = bounds(system, predictor, dual, C)
         raise SolverError(f"{solver} ended with status {status!r}; its vectors prove an optimum in [{lower}, {upper}]")
     return Pair(*Scale(system).inward(predictor, dual), iterations)
-
-
