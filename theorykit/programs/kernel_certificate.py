@@ -209,10 +209,11 @@ def duality_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -
     return float(up(up(math.fsum(terms)) + up(0.5 * up(system.miss(g, nu) ** 2))))
 
 
-def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) -> float:
-    """Bound ||h - h*||, in the norm of the features, by strong convexity: half its square is below the duality gap.
+def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) -> tuple[float, bool]:
+    """Bound ||h - h*||, in the norm of the features, and say whether the multipliers are proved to be the only ones.
 
-    Hard margins: h / m is feasible, m its smallest margin; its gap, and the way from h to h / m.
+    By strong convexity half its square is below the duality gap (hard margins: of h / m, which is feasible, m its
+    smallest margin; add the way from h to h / m). Where the active set is proved, see `_active_set_bound`, by that.
     """
     scale = Scale(system)
     g, nu = scale.inward(predictor, dual)
@@ -220,12 +221,12 @@ def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) ->
     if math.isinf(C):
         smallest = float(relative_margins(system, scale, g)[0].min())
         if not smallest > 0.5:
-            return math.inf
+            return math.inf, False
         stretch = float(up(up(system.size(g)) * up(abs(float(up(1.0 / smallest)) - 1.0) * (1.0 + 2.0**-50))))
     gap = _stretched_gap(system, scale, g, nu, C, stretch)
-    bound = float(up(up(np.sqrt(up(2.0 * gap))) + stretch))
-    bound = min(bound, _active_set_bound(system, scale, g, nu, _cap(scale, nu, C))[0])
-    return float(-shift_down(-bound, -scale.smallest))
+    by_gap = float(up(up(np.sqrt(up(2.0 * gap))) + stretch))
+    by_active_set, unique = _active_set_bound(system, scale, g, nu, _cap(scale, nu, C))
+    return float(-shift_down(-min(by_gap, by_active_set), -scale.smallest)), unique
 
 
 def _cap(scale: Scale, nu: Floats, C: float) -> Floats:
@@ -243,13 +244,6 @@ def _stretched_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float
     over = np.maximum(up(up(np.maximum(upper, 0.0) / smallest) - c), 0.0)
     missed = up(system.miss(g, nu) + stretch)
     return float(up(up(math.fsum(up(nu * over))) + up(0.5 * up(missed**2))))
-
-
-def multipliers_are_unique(system: System, predictor: Floats, dual: Floats, C: float) -> bool:
-    """Whether the multipliers are proved to be the only ones: see `_active_set_bound`."""
-    scale = Scale(system)
-    g, nu = scale.inward(predictor, dual)
-    return _active_set_bound(system, scale, g, nu, _cap(scale, nu, C))[1]
 
 
 def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats, cap: Floats) -> tuple[float, bool]:

@@ -32,7 +32,6 @@ from theorykit.programs.kernel_certificate import (
     data_hash,
     distance_bound,
     intact,
-    multipliers_are_unique,
     relative_margins,
     seal,
     system_of,
@@ -310,8 +309,7 @@ def kernel_svm(
         raise _not_separable(data, constraints, system, certificate.upper)
     if name is None and certificate.gap > _POOR_GAP:
         raise SolverError(f"too ill-conditioned to solve: proved is {certificate.lower} to {certificate.upper}")
-    distance = distance_bound(system, predictor, dual, price)
-    unique = multipliers_are_unique(system, predictor, dual, price)
+    distance, unique = distance_bound(system, predictor, dual, price)
     margin, norm = _margin_and_norm(system, certificate)
     return KernelSVM(
         certificate,
