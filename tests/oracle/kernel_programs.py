@@ -161,7 +161,7 @@ def tampered(count: int, seed: int = 0) -> list[dict[str, Any]]:
         given = {"gram": X @ X.T} if gram else {"X": X}
         found = kernel_interpolant(y=y, **given) if k2 else kernel_svm(y=y, C=1.0 if soft else None, **given)
         data, c = found.data.values, found.certificate
-        numbers = ["distance_bound"] if k2 else ["lower", "upper"]
+        numbers = ["distance_bound", "smallest"] if k2 else ["lower", "upper"]
         name = str(rng.choice(["data", "y", "predictor", "dual", *numbers]))
         factor = 1.0 + float(rng.choice([-1.0, 1.0])) * 10.0 ** rng.uniform(-6, 0)
         genuine = c.verify(data, y)
@@ -174,8 +174,7 @@ def tampered(count: int, seed: int = 0) -> list[dict[str, Any]]:
         elif name == "y":
             labels[int(rng.integers(len(y)))] *= -1.0 if not k2 else factor
         elif name in numbers:
-            change = 1.02 * factor if name == "distance_bound" and factor > 1.0 else factor
-            forged = resealed(c, **{name: getattr(c, name) * change})
+            forged = resealed(c, **{name: getattr(c, name) * factor})
         else:
             vector = getattr(c, name).copy()
             k = int(np.abs(vector).argmax())

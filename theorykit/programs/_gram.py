@@ -16,6 +16,8 @@ from theorykit._numerics.spectral import eigenvalue_bounds
 _ROUND_OFF_ASYMMETRY = 1e-12
 _ROUND_OFF_EIGENVALUE = 1e-11
 _TINY = 2.0**-900
+SPARE = 1.25
+"""How much larger than proved a perturbation is taken, so that it is proved on other machines, too."""
 
 
 class Gram(NamedTuple):
@@ -94,13 +96,13 @@ def scaled_gram(argument: str, K: Floats) -> Gram:
 
 
 def _perturbation(argument: str, values: Floats, K: Floats) -> float:
-    """Return the smallest eps that is proved to make the matrix positive semidefinite."""
+    """Return an eps that is proved to make the matrix positive semidefinite, with something to spare."""
     if proved_positive(values, 0.0):
         return 0.0
     lower, upper = eigenvalue_bounds(values)
     if upper[0] < -_ROUND_OFF_EIGENVALUE * upper[-1]:
         raise _indefinite(argument, K)
-    return max(0.0, -float(lower[0]))
+    return max(0.0, -SPARE * float(lower[0]))
 
 
 def _indefinite(argument: str, K: Floats) -> InputError:

@@ -26,10 +26,18 @@ from theorykit._numerics.rounding import (
     shift,
     up,
 )
+from theorykit._numerics.spectral import eigenvalue_bounds
 from theorykit._numerics.validate import finite, matrix
 from theorykit._version import __version__
 from theorykit.datasets import Dataset
-from theorykit.programs._gram import checked_gram, product_bounds, quadratic_bounds, scaled_gram, smallest_eigenvalue
+from theorykit.programs._gram import (
+    checked_gram,
+    product_bounds,
+    proved_positive,
+    quadratic_bounds,
+    scaled_gram,
+    smallest_eigenvalue,
+)
 from theorykit.programs._inputs import KernelData, kernel_data
 from theorykit.programs._l2 import signed_gram
 from theorykit.programs._norms import Norm
@@ -61,8 +69,17 @@ class _Equations(NamedTuple):
 
     def smallest(self) -> float:
         """Return a proved lower bound on the smallest eigenvalue; 0 where none above 0 was proved."""
+        return max(0.0, float(down(smallest_eigenvalue(self.matrix) - self._matrix_error)))
+
+    def is_at_least(self, smallest: float) -> bool:
+        """Whether the smallest eigenvalue is proved to be that large; 0 claims nothing."""
+        S, wanted = self.matrix, float(up(smallest + self._matrix_error))
+        return smallest == 0.0 or proved_positive(S, wanted) or bool(eigenvalue_bounds(S)[0][0] >= wanted)
+
+    @property
+    def _matrix_error(self) -> float:
         rounding = 2.0 * UNIT * float(np.abs(self.ridge + self.gram.diagonal()).max())
-        return max(0.0, float(down(smallest_eigenvalue(self.matrix) - up(self.gram_error + rounding))))
+        return float(up(self.gram_error + rounding))
 
     def subset(self, kept: NDArray[np.intp]) -> _Equations:
         rows = None if self.rows is None else Rows(self.rows.values[kept], self.rows.exponents[kept])
@@ -139,6 +156,9 @@ class InterpolantCertificate:
         h, shape (P,) or (c, P), for features; its coefficients (n,) or (n, c) for a Gram matrix.
     dual : ndarray, shape (n,) or (n, c)
         Coefficients of a predictor close by that solves the equations to round-off.
+    smallest : float
+        Proved lower bound on the smallest eigenvalue of K + n ridge I, once each sample is scaled by a power of two to
+        K_ii of about 1 (features: largest entry); 0 where none above 0 was proved.
     independent : ndarray of int
         Equations proved linearly independent; all others follow from them, exactly.
     about : {"features", "gram"}
@@ -150,6 +170,7 @@ class InterpolantCertificate:
     ridge: float
     predictor: Floats = field(repr=False)
     dual: Floats = field(repr=False)
+    smallest: float = field(repr=False)
     independent: NDArray[np.int64] = field(repr=False)
     about: str
     data_hash: str = field(repr=False)
@@ -178,8 +199,10 @@ class InterpolantCertificate:
         kept = self.independent.astype(np.intp)
         if len(kept) < len(system.gram) and not _all_follow(given, _columns(targets, given), kept):
             raise CertificateError("the equations left out do not follow from the others")
-        found = _distance(system, self.predictor, self.dual, _columns(targets, given), kept, given)
-        if not (found <= self.distance_bound <= found * (1.0 + 1e-2)):  # the eigenvalue is another LAPACK's
+        if not system.subset(kept).is_at_least(self.smallest):
+            raise CertificateError(f"the smallest eigenvalue is not proved to be {self.smallest!r}")
+        found = _distance(system, self.predictor, self.dual, _columns(targets, given), kept, self.smallest)
+        if not found <= self.distance_bound <= found * (1.0 + _SLACK):
             raise CertificateError(f"the distance bound is not {self.distance_bound!r} but {found!r}")
         return True
 
@@ -187,15 +210,23 @@ class InterpolantCertificate:
 def intact(certificate: InterpolantCertificate) -> bool:
     """Whether the stored vectors and the bound are the ones the digest was made of."""
     c = certificate
-    parts = c.distance_bound, c.ridge, c.predictor, c.dual, c.independent, c.about, c.data_hash
+    parts = c.distance_bound, c.ridge, c.predictor, c.dual, c.smallest, c.independent, c.about, c.data_hash
     return _digest(*parts) == c.digest
 
 
 def _digest(
-    bound: float, ridge: float, predictor: Floats, dual: Floats, kept: NDArray[np.int64], about: str, source: str
+    bound: float,
+    ridge: float,
+    predictor: Floats,
+    dual: Floats,
+    smallest: float,
+    kept: NDArray[np.int64],
+    about: str,
+    source: str,
 ) -> str:
     vectors = {"predictor": predictor, "dual": dual, "independent": kept}
-    return digest("interpolant", distance_bound=bound, ridge=ridge, about=about, data_hash=source, **vectors)
+    numbers = {"distance_bound": bound, "ridge": ridge, "smallest": smallest}
+    return digest("interpolant", about=about, data_hash=source, **vectors, **numbers)
 
 
 def _hash(given: NDArray[Any], targets: Floats) -> str:
@@ -299,7 +330,9 @@ class KernelInterpolant:
             The file cannot be written.
         """
         c = self.certificate
-        head = {name: getattr(c, name) for name in ("distance_bound", "ridge", "about", "data_hash", "digest")}
+        head = {
+            name: getattr(c, name) for name in ("distance_bound", "ridge", "smallest", "about", "data_hash", "digest")
+        }
         head |= {name: getattr(self, name) for name in _NUMBERS} | {"sealed": _sealed_numbers(self)}
         arrays = {"values": self.data.values, "y": self.targets, "predictor": c.predictor, "dual": c.dual}
         arrays |= {"independent": c.independent}
@@ -329,7 +362,7 @@ class KernelInterpolant:
 
     @classmethod
     def _rebuilt(cls, head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> KernelInterpolant:
-        vectors = arrays["predictor"], arrays["dual"], arrays["independent"]
+        vectors = arrays["predictor"], arrays["dual"], head["smallest"], arrays["independent"]
         source = head["about"], head["data_hash"], head["digest"]
         certificate = InterpolantCertificate(head["distance_bound"], head["ridge"], *vectors, *source)
         values, y = arrays["values"], arrays["y"]
@@ -345,6 +378,8 @@ class KernelInterpolant:
 _FORMAT = "theorykit kernel-interpolant 1"
 _NUMBERS = ("norm", "residual", "condition", "solver", "wall_s")
 _MAX_REFINEMENTS = 20
+_SLACK = 1e-9
+"""How much wider than the recomputed bound (relatively) a claimed one may be: other machines, not other numbers."""
 
 
 def _sealed_numbers(result: KernelInterpolant) -> str:
@@ -422,15 +457,15 @@ def kernel_interpolant(
     system = _equations(data.values, data.about, weight)
     columns = _columns(targets, data.values)
     with one_thread():
-        kept = _independent(data, columns, system)
+        kept, smallest = _independent(data, columns, system)
         dual = _solved(system, columns, kept)
     predictor = system.combine(shift(dual, system.exponents[:, None]))
     title = f"theorykit {__version__} (Cholesky factorisation, refined)"
     predictor = shift(predictor, -system.exponents[:, None]) if data.about == "gram" else predictor
     if name is not None:
         predictor, title = _stated(data, targets, weight, name, predictor.shape), solver_version(name)
-    certificate = _sealed(data, targets, system, weight, _shaped(predictor, targets, data), dual, kept)
-    norm, residual, condition = _numbers(system, predictor, columns, kept, data.about)
+    certificate = _sealed(data, targets, system, weight, _shaped(predictor, targets, data), dual, kept, smallest)
+    norm, residual, condition = _numbers(system, predictor, columns, kept, smallest, data.about)
     numbers = norm, residual, condition, title, time.perf_counter() - started
     return KernelInterpolant(certificate, *numbers, data, targets)
 
@@ -472,27 +507,30 @@ def _ridge(n: int, ridge: float, exponents: NDArray[np.int64]) -> Floats:
     return np.asarray(shift(np.full(len(exponents), n * ridge), -2 * exponents))
 
 
-def _independent(data: KernelData, y: Floats, system: _Equations) -> NDArray[np.intp]:
-    """Return equations that all others follow from, exactly; all of them where nothing is to be decided."""
-    everyone = np.arange(len(system.gram))
-    if system.ridge.any() or system.smallest() > 0.0:
-        return everyone
+def _independent(data: KernelData, y: Floats, system: _Equations) -> tuple[NDArray[np.intp], float]:
+    """Return equations that all others follow from, exactly, and a bound on the smallest eigenvalue of their matrix.
+
+    All of them where nothing is to be decided, or where it cannot be.
+    """
+    everyone, smallest = np.arange(len(system.gram)), system.smallest()
+    if system.ridge.any() or smallest > 0.0:
+        return everyone, smallest
     flat = data.values.reshape(len(everyone), -1)
     rows = system.rows if system.rows is not None else scale_rows(flat)
     kept, needed = independent_rows(rows)
     if data.about == "features":
         for column in y.T:
             check_redundancy(flat, column, rows, needed, Norm(2))
-        return kept
+        return kept, system.subset(kept).smallest()
     for row, others in needed.items():
         weights = exact_relation(flat, row, others)
         if weights is None:  # round-off hides whether the equations depend on one another: nothing will be proved
-            return everyone
+            return everyone, 0.0
         for column in y.T:
             excess = sum(weight * Fraction(float(column[i])) for i, weight in weights.items())
             if excess:
                 raise _inconsistent(len(flat), {i: weight / excess for i, weight in weights.items() if weight})
-    return kept
+    return kept, system.subset(kept).smallest()
 
 
 def _inconsistent(n: int, proof: dict[int, Fraction]) -> InconsistentError:
@@ -544,35 +582,33 @@ def _sealed(
     predictor: Floats,
     dual: Floats,
     kept: NDArray[np.intp],
+    smallest: float,
 ) -> InterpolantCertificate:
     dual = dual.reshape(targets.shape)
-    columns = _columns(targets, data.values)
-    bound = _distance(system, predictor, dual, columns, kept, data.values)
-    parts = bound, ridge, predictor, dual, kept.astype(np.int64), data.about, _hash(data.values, targets)
+    bound = _distance(system, predictor, dual, _columns(targets, data.values), kept, smallest)
+    parts = bound, ridge, predictor, dual, smallest, kept.astype(np.int64), data.about, _hash(data.values, targets)
     return InterpolantCertificate(*parts, _digest(*parts))
 
 
 def _distance(
-    system: _Equations, predictor: Floats, dual: Floats, y: Floats, kept: NDArray[np.intp], given: NDArray[Any]
+    system: _Equations, predictor: Floats, dual: Floats, y: Floats, kept: NDArray[np.intp], smallest: float
 ) -> float:
     """Bound ||h - h*||: the way from h to the combination of the features with the coefficients, and from there.
 
     The second part is ``sqrt(r . A^-1 r)`` at most, r the residual and A the matrix of the kept equations.
     """
-    part = system.subset(kept)
-    smallest = part.smallest()
     if not smallest > 0.0:
         return math.inf
+    part = system.subset(kept)
     a = shift(dual.reshape(y.shape)[kept], part.exponents[:, None])
     near = part.combine(a)
     residual = norm_upper(part.residual(near, a, shift(y[kept], -part.exponents[:, None])).ravel(), 2)
     solved = float(up(up(residual / float(down(math.sqrt(smallest)))) + part.miss(near, a)))
-    if system.rows is not None:
-        g = predictor.reshape(-1, given.shape[1]).T
-        whole = shift(dual.reshape(y.shape), system.exponents[:, None])
-        return float(up(solved + system.miss(g, whole)))
-    g = shift(predictor.reshape(y.shape), system.exponents[:, None])
     whole = shift(dual.reshape(y.shape), system.exponents[:, None])
+    if system.rows is None:
+        g = shift(predictor.reshape(y.shape), system.exponents[:, None])
+    else:
+        g = predictor.reshape(y.shape[1], -1).T
     return float(up(solved + system.miss(g, whole)))
 
 
@@ -584,14 +620,13 @@ def _shaped(predictor: Floats, targets: Floats, data: KernelData) -> Floats:
 
 
 def _numbers(
-    system: _Equations, predictor: Floats, y: Floats, kept: NDArray[np.intp], about: str
+    system: _Equations, predictor: Floats, y: Floats, kept: NDArray[np.intp], smallest: float, about: str
 ) -> tuple[float, float, float]:
     """Return norm, largest residual, and the bound on the condition number."""
     g = shift(predictor, system.exponents[:, None]) if about == "gram" else predictor
     lower, upper = system.outputs(g)
     outputs = shift(0.5 * (lower + upper), system.exponents[:, None])
     part = system.subset(kept)
-    smallest = part.smallest()
     largest = float(up(np.abs(part.matrix).sum(axis=1).max() * (1.0 + 2.0**-40) + part.gram_error))
     condition = float(up(largest / smallest)) if smallest > 0.0 else math.inf
     return system.size(g), float(np.abs(outputs - y).max()), condition

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.rounding import Floats, down, shift, shift_down, up
+from theorykit._numerics.rounding import Floats, down, norm_upper, shift, shift_down, up
 from theorykit._numerics.validate import matrix
 from theorykit.programs._constraints import Constraints, of_labels
-from theorykit.programs._gram import checked_gram, scaled_gram, smallest_eigenvalue
+from theorykit.programs._gram import SPARE, checked_gram, scaled_gram, smallest_eigenvalue
 from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows
 from theorykit.programs._systems import GramSystem, RowSystem, System
 
@@ -88,8 +88,11 @@ class KernelCertificate:
         if not intact(self):
             raise CertificateError("a stored vector or bound was changed after the certificate was made")
         system = system_of(given, constraints, self.about)
-        if _perturbation(system) > self.perturbation * (1.0 + 1e-3):  # eigenvalues of another LAPACK
-            raise CertificateError(f"the perturbation is not {self.perturbation!r} but {_perturbation(system)!r}")
+        found = _perturbation(system)
+        if not found / SPARE <= self.perturbation <= SPARE * found:
+            raise CertificateError(f"the perturbation is not {self.perturbation!r} but {found!r}")
+        if isinstance(system, GramSystem):
+            system = replace(system, data=system.data._replace(perturbation=self.perturbation))
         check_interval(self.lower, self.upper, *bounds(system, self.predictor.ravel(), self.dual, self.C))
         return True
 
@@ -265,7 +268,7 @@ def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats, cap: 
     c = shift(np.ones(len(nu)), scale.relative)
     lengths = np.sqrt(system.gram.diagonal() + system.gram_error) * (1.0 + 2.0**-50)
     residuals = np.maximum(np.maximum(up(upper - c), up(c - lower)), 0.0) + up(lengths * missed)
-    residual = float(np.linalg.norm(residuals[free]) * (1.0 + 2.0**-40))
+    residual = norm_upper(residuals[free], 2)
     distance = float(up(up(up(residual / float(down(math.sqrt(smallest)))) + missed)))
     reach, moved = up(residual / smallest), up(lengths * distance)
     inside = (nu > reach) & (up(nu + reach) < cap)
