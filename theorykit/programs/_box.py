@@ -7,6 +7,7 @@ otherwise a primal-dual interior-point method (Mehrotra, SIAM J. Optim. 2, 1992)
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,60 +77,73 @@ def _restricted(G: Floats, c: Floats, upper: Floats, free: NDArray[np.bool_], hi
     return mu
 
 
+class _Point(NamedTuple):
+    """mu, its distance to the upper bounds, and the multipliers of the lower and upper bounds (room 1, v 0: none)."""
+
+    mu: Floats
+    room: Floats
+    z: Floats
+    v: Floats
+
+
 def _interior_point(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int]:
     """Return the minimiser, entries at their bounds put there, for positive semidefinite G and a bounded program.
 
-    With z and v the multipliers of the two bounds: G mu - c - z + v = 0, mu z = 0, (upper - mu) v = 0.
+    The optimality conditions are G mu - c - z + v = 0, mu z = 0 and room v = 0.
     """
     bounded = np.isfinite(upper)
     size = float(c.max() / G.diagonal().max())
     mu = np.where(bounded, np.minimum(0.5 * np.where(bounded, upper, 1.0), size), size)
-    room = np.where(bounded, upper - mu, 1.0)
     z = np.full(len(c), float(c.max()))
-    v = np.where(bounded, z, 0.0)
+    at = _Point(mu, np.where(bounded, upper - mu, 1.0), z, np.where(bounded, z, 0.0))
     pairs = len(c) + int(bounded.sum())
     steps = 0
     while steps < _MAX_STEPS:
         steps += 1
-        residual = G @ mu - c - z + v
-        gap = float(mu @ z + room @ v) / pairs
-        if gap <= _COMPLEMENTARY * float(c @ mu) / pairs and np.abs(residual).max() <= 1e-13 * c.max():
+        residual = G @ at.mu - c - at.z + at.v
+        gap = _complementarity(at) / pairs
+        if gap <= _COMPLEMENTARY * float(c @ at.mu) / pairs and np.abs(residual).max() <= 1e-13 * c.max():
             break
         try:
-            factor = cho_factor(G + np.diag(z / mu + v / room))
+            factor = cho_factor(G + np.diag(at.z / at.mu + at.v / at.room))
         except LinAlgError:  # round-off is all that is left
             break
-
-        def newton(lower: Floats, higher: Floats) -> tuple[Floats, Floats, Floats]:
-            """Return the step to mu z = lower and room v = higher, to first order."""
-            right = -residual + (lower / mu - z) - np.where(bounded, higher / room - v, 0.0)  # noqa: B023
-            move = cho_solve(factor, right)  # noqa: B023
-            dz = lower / mu - z - z / mu * move  # noqa: B023
-            dv = np.where(bounded, higher / room - v + v / room * move, 0.0)  # noqa: B023
-            return move, dz, dv
-
-        zeros = np.zeros(len(c))
-        dmu, dz, dv = newton(zeros, zeros)
-        t, s = _longest(mu, dmu, room, -dmu * bounded), _longest(z, dz, v, dv)
-        ahead = float((mu + t * dmu) @ (z + s * dz) + (room - t * dmu * bounded) @ (v + s * dv)) / pairs
-        centre = gap * (ahead / gap) ** 3
-        dmu, dz, dv = newton(centre - dmu * dz, centre + dmu * dv)
-        t, s = _longest(mu, dmu, room, -dmu * bounded), _longest(z, dz, v, dv)
-        if not (np.isfinite(dmu).all() and max(t, s) > 1e-10):
+        predicted = _newton(factor, residual, at, np.zeros(len(c)), np.zeros(len(c)), bounded)
+        centre = gap * (_complementarity(_moved(at, predicted, 1.0)[0]) / (gap * pairs)) ** 3
+        lower, higher = centre - predicted.mu * predicted.z, bounded * centre - predicted.room * predicted.v
+        at, longest = _moved(at, _newton(factor, residual, at, lower, higher, bounded), _TO_THE_BOUNDARY)
+        if not longest > 1e-10:
             break
-        t, s = min(1.0, _TO_THE_BOUNDARY * t), min(1.0, _TO_THE_BOUNDARY * s)
-        mu, z, v = mu + t * dmu, z + s * dz, v + s * dv
-        room = np.where(bounded, room - t * dmu, 1.0)
     diagonal = G.diagonal()
-    inside = np.where(mu * diagonal > z, np.minimum(mu, upper), 0.0)
-    return np.where(bounded & (room * diagonal < v), upper, inside), steps
+    inside = np.where(at.mu * diagonal > at.z, np.minimum(at.mu, upper), 0.0)
+    return np.where(bounded & (at.room * diagonal < at.v), upper, inside), steps
 
 
-def _longest(x: Floats, dx: Floats, y: Floats, dy: Floats) -> float:
-    """Return the largest step, at most 1/0.99, that leaves x and y non-negative."""
-    limit = 1.0 / _TO_THE_BOUNDARY
-    for value, change in ((x, dx), (y, dy)):
+def _complementarity(at: _Point) -> float:
+    return float(at.mu @ at.z + at.room @ at.v)
+
+
+def _newton(
+    factor: Any, residual: Floats, at: _Point, lower: Floats, higher: Floats, bounded: NDArray[np.bool_]
+) -> _Point:
+    """Return the step to mu z = lower and room v = higher, to first order."""
+    first, second = lower / at.mu - at.z, higher / at.room - at.v
+    move = cho_solve(factor, first - residual - second)
+    return _Point(move, -move * bounded, first - at.z / at.mu * move, second + at.v / at.room * move)
+
+
+def _moved(at: _Point, step: _Point, part: float) -> tuple[_Point, float]:
+    """Go that part of the way to the boundary, primal and dual each, at most the whole step; and the longer of them."""
+    primal, dual = (min(1.0, part * _longest(*pairs)) for pairs in ((at[:2], step[:2]), (at[2:], step[2:])))
+    lengths = primal, primal, dual, dual
+    return _Point(*(x + t * dx for x, t, dx in zip(at, lengths, step, strict=True))), max(primal, dual)
+
+
+def _longest(values: tuple[Floats, ...], changes: tuple[Floats, ...]) -> float:
+    """Return the largest step that leaves all values non-negative."""
+    limit = math.inf
+    for value, change in zip(values, changes, strict=True):
         falling = change < 0.0
         if falling.any():
             limit = min(limit, float((value[falling] / -change[falling]).min()))
-    return limit if math.isfinite(limit) else 0.0
+    return limit
