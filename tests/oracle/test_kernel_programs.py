@@ -377,6 +377,45 @@ def test_several_classes_of_a_linear_machine():
     assert point.multipliers == pytest.approx(found.dual, rel=1e-6, abs=1e-9)
 
 
+def test_curvature_of_a_net_with_several_classes():
+    """Against differences of gradients; and the same at any scale of theta."""
+    rng = np.random.default_rng(20)
+    net = MLP((3, 5, 3))
+    X, theta = rng.standard_normal((6, 3)), rng.standard_normal(net.parameters)
+    y = net.output(theta, X).argmax(axis=1)
+    found = rich_kkt(net, theta, X, y)
+    assert found.feasible
+    pairs = [(i, j) for i in range(6) for j in range(3) if j != y[i]]
+
+    def gradients(at):
+        phi = net.features(X, at)
+        return np.array([phi[i, y[i]] - phi[i, j] for i, j in pairs])
+
+    f = net.output(theta, X)
+    q = np.array([f[i, y[i]] - f[i, j] for i, j in pairs])
+    weights = found.multipliers * q.min() ** (2.0 / net.degree - 1.0)
+    steps = 1e-6 * np.eye(net.parameters)
+    H = (
+        np.eye(net.parameters)
+        - np.array([weights @ (gradients(theta + e) - gradients(theta - e)) for e in steps]) / 2e-6
+    )
+    strict = gradients(theta)[weights > 1e-9 * weights.max()]
+    basis = np.linalg.qr(strict.T, mode="complete")[0][:, len(strict) :]
+    expected = np.linalg.eigvalsh(basis.T @ (H + H.T) @ basis / 2)[0]
+    assert found.curvature.sufficient == pytest.approx(expected, rel=1e-6)
+    assert rich_kkt(net, 3.0 * theta, X, y).curvature.sufficient == pytest.approx(expected, rel=1e-6)
+
+
+def test_many_samples_of_few_features():
+    """The certificate needs the support only, not the (n, n) matrix; nor does the solver of the hard margin."""
+    rng = np.random.default_rng(21)
+    X = rng.standard_normal((3000, 4)) + np.array([4.0, 0.0, 0.0, 0.0])
+    found = kernel_svm(X, np.ones(3000))
+    assert found.distance_bound < 1e-10 * found.norm
+    assert found.multipliers == "proved"
+    assert found.margin == pytest.approx(max_margin(X, np.ones(3000)).margin, rel=1e-12)
+
+
 def test_the_multipliers_are_robust_to_ties():
     """Nearly dependent gradients far from the margin: fitting theta's last digits must not cost complementarity."""
     rng = np.random.default_rng(19)

@@ -89,7 +89,7 @@ def scaled_gram(argument: str, K: Floats) -> Gram:
     largest = np.repeat(diagonal.reshape(-1, outputs).max(axis=1), outputs)
     halves = -(-np.frexp(largest)[1] // 2)
     exponents = np.where(largest > 0.0, halves, halves[largest > 0.0].min(initial=0)).astype(np.int64)
-    values = shift(shift(flat, -exponents[:, None]), -exponents[None, :])
+    values = shift(flat, -(exponents[:, None] + exponents))
     if diagonal.min() < 0.0 or not np.abs(values).max() <= 2.0:
         raise _indefinite(argument, flat)
     return Gram(values, exponents, _perturbation(argument, values, flat))

@@ -43,9 +43,18 @@ class System(Protocol):
         """The inner products of the u_k, shape (m, m), to round-off."""
         ...
 
+    def block(self, chosen: NDArray[np.intp]) -> Floats:
+        """Return the rows and columns of `gram` that were chosen, without forming the others where that is a saving."""
+        ...
+
+    @property
+    def squares(self) -> Floats:
+        """The diagonal of `gram`, shape (m,)."""
+        ...
+
     @property
     def gram_error(self) -> float:
-        """Bound on the operator norm of what `gram` misses."""
+        """Bound on the operator norm of what `gram`, or any block of it, misses."""
         ...
 
     def combine(self, mu: Floats) -> Floats:
@@ -92,12 +101,20 @@ class RowSystem:
     def gram(self) -> Floats:
         return signed_gram(self.rows, np.ones(len(self.rows.values)))
 
+    def block(self, chosen: NDArray[np.intp]) -> Floats:
+        part = Rows(self.rows.values[chosen], self.rows.exponents[chosen])
+        return signed_gram(part, np.ones(len(chosen)))
+
+    @cached_property
+    def squares(self) -> Floats:
+        return np.array([float(np.square(row, dtype=np.float64).sum()) for row in self.rows.values])
+
     @property
     def gram_error(self) -> float:
         if self.rows.values.dtype == np.int8:
             return 0.0
         terms = self.rows.values.shape[1]
-        return float(2.0 * (terms + 4.0) * UNIT * self.gram.trace() + len(self.gram) * 2.0**-900)
+        return float(2.0 * (terms + 4.0) * UNIT * self.squares.sum() + len(self.squares) * 2.0**-900)
 
     def combine(self, mu: Floats) -> Floats:
         lower, upper = column_products(self._plain, mu)
@@ -138,6 +155,13 @@ class GramSystem:
     @cached_property
     def gram(self) -> Floats:
         return self.constraints.gram(self.data.values, self.shared)
+
+    def block(self, chosen: NDArray[np.intp]) -> Floats:
+        return np.asarray(self.gram[np.ix_(chosen, chosen)])
+
+    @property
+    def squares(self) -> Floats:
+        return self.gram.diagonal()
 
     @property
     def gram_error(self) -> float:

@@ -38,6 +38,8 @@ class KernelCertificate:
         For a Gram matrix K: the bounds hold for every positive semidefinite matrix within
         ``perturbation * 2**(e_i + e_j)`` of K (in operator norm once the powers of two, 2**e_i about sqrt(K_ii), are
         taken out), and there is one. 0 where K itself is proved positive semidefinite, and for features.
+    about : {"features", "gram"}
+        Which data the certificate speaks of.
     data_hash : str
         SHA-256 of the features or the Gram matrix, and of the labels.
     digest : str
@@ -259,14 +261,16 @@ def _active_set_bound(system: System, scale: Scale, g: Floats, nu: Floats, cap: 
     invertible, so that the multipliers are unique.
     """
     free = (nu > 0.0) & (nu < cap)
-    G = system.gram[np.ix_(free, free)]
-    smallest = float(down(smallest_eigenvalue(G) - system.gram_error)) if free.any() else 1.0
+    if free.any():
+        smallest = float(down(smallest_eigenvalue(system.block(np.flatnonzero(free))) - system.gram_error))
+    else:
+        smallest = 1.0  # no equations, no residual
     if not smallest > 0.0:
         return math.inf, False
     missed = system.miss(g, nu)
     lower, upper = system.margins(g)
     c = shift(np.ones(len(nu)), scale.relative)
-    lengths = np.sqrt(system.gram.diagonal() + system.gram_error) * (1.0 + 2.0**-50)
+    lengths = np.sqrt(system.squares + system.gram_error) * (1.0 + 2.0**-50)
     residuals = np.maximum(np.maximum(up(upper - c), up(c - lower)), 0.0) + up(lengths * missed)
     residual = norm_upper(residuals[free], 2)
     distance = float(up(up(up(residual / float(down(math.sqrt(smallest)))) + missed)))

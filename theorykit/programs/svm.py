@@ -279,6 +279,9 @@ def kernel_svm(
 
     Notes
     -----
+    Hard margins of n samples of d features take n d numbers where n > d; soft margins, and any Gram matrix, take the
+    square of the number of constraints.
+
     Features of several classes are written out for every constraint, m c P numbers; above 2**27 of them the Gram matrix
     of the features, as computed in doubles, takes their place, and `certificate.about` says so.
 
