@@ -64,7 +64,7 @@ def right_inverse(A: Floats) -> RightInverse | None:
     --------
     >>> found = right_inverse(np.array([[2.0, 0.0, 1e-9], [0.0, 4.0, 0.0]]))
     >>> found.columns, found.defect < 1e-14, found.correction(1.0)[:2]
-    (array([0, 1, 2]), True, array([0.5 , 0.25]))
+    (array([1, 0, 2]), True, array([0.25, 0.5 ]))
     >>> right_inverse(np.array([[1.0, 2.0], [2.0, 4.0]])) is None
     True
     """

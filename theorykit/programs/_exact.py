@@ -83,3 +83,36 @@ def vanishes(integers: list[list[int]], weights: list[Fraction]) -> bool:
     row = flint.fmpz_mat([[int(weight * common) for weight in weights]])
     product = row * flint.fmpz_mat(integers)
     return not any(product.entries())
+
+
+def exact_solution(matrix: Floats, right: Floats) -> list[Fraction] | None:
+    """Return the exact solution of (perhaps overdetermined) equations of full column rank; None if there is none."""
+    import flint
+
+    rows, columns = matrix.shape
+    pivots = np.sort(qr(matrix.T.astype(np.float64), mode="r", pivoting=True)[1][:columns])
+    if rows < columns:
+        return None
+    square = flint.fmpq_mat(columns, columns, [_rational(v) for v in matrix[pivots].ravel()])
+    try:
+        solution = square.solve(flint.fmpq_mat(columns, 1, [_rational(v) for v in right[pivots]]))
+    except ZeroDivisionError:
+        return None
+    values = [Fraction(int(v.p), int(v.q)) for v in solution.entries()]
+    wanted = [Fraction(float(v)) for v in right]
+    return values if exact_product(matrix, values) == wanted else None
+
+
+def _rational(value: Any) -> Any:
+    import flint
+
+    return flint.fmpq(*float(value).as_integer_ratio())
+
+
+def exact_product(matrix: Floats, vector: list[Fraction]) -> list[Fraction]:
+    """Return matrix @ vector, exactly."""
+    import flint
+
+    left = flint.fmpq_mat(matrix.shape[0], matrix.shape[1], [_rational(v) for v in matrix.ravel()])
+    right = flint.fmpq_mat(len(vector), 1, [flint.fmpq(v.numerator, v.denominator) for v in vector])
+    return [Fraction(int(v.p), int(v.q)) for v in (left * right).entries()]

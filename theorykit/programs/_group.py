@@ -11,6 +11,7 @@ on which Newton's method reaches round-off in a few steps.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,9 @@ Indices = NDArray[np.intp]
 _TOLERANCE = 1e-9
 _FIRST_FEATURES = 2
 _MORE_FEATURES = 250
-_ACTIVE = 1e-6
-_NEWTON_STEPS = 12
+_ACTIVE = (1e-6, 1e-4, 1e-2, 1e-8)
+_ROUND_OFF = 1e-14
+_NEWTON_STEPS = 5
 _SETTINGS: dict[str, Any] = {
     "verbose": False,
     "max_threads": 1,
@@ -62,7 +64,8 @@ def solve(
 
 
 def _group_norms(values: Floats, groups: Groups) -> Floats:
-    return np.asarray(np.sqrt(np.bincount(groups, values * values)))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.sqrt(np.bincount(groups, values * values)))
 
 
 def _working_set(problem: _Problem) -> tuple[Floats, Floats, int]:
@@ -122,22 +125,25 @@ def _conic(problem: _Problem, chosen: Indices) -> tuple[Floats, Floats, int, boo
 
 
 def _polished(problem: _Problem, w: Floats, nu: Floats) -> tuple[Floats, Floats]:
-    """Return the best of the pairs that Newton's method goes through, the one it starts from included."""
+    """Return the best of the pairs that Newton's method goes through, the one it starts from included.
+
+    What is active shows in the size of the numbers; where that is not clear, one guess after another is tried.
+    """
     best, smallest = (w, nu), _merit(problem, w, nu)
-    sizes = _group_norms(w, problem.groups)
-    if not sizes.any():
-        return best
-    features = np.flatnonzero((sizes > _ACTIVE * sizes.max())[problem.groups])
-    active = np.arange(len(nu)) if problem.equations else np.flatnonzero(nu > _ACTIVE * nu.max())
-    for _ in range(_NEWTON_STEPS):
-        try:
-            w, nu = _newton_step(problem, best[0], best[1], features, active)
-        except (LinAlgError, ValueError):
-            break
-        merit = _merit(problem, w, nu)
-        if not merit < smallest:
-            break
-        best, smallest = (w, nu), merit
+    for share in _ACTIVE:
+        sizes = _group_norms(best[0], problem.groups)
+        features = np.flatnonzero((sizes > share * sizes.max())[problem.groups])
+        active = np.arange(len(nu)) if problem.equations else np.flatnonzero(best[1] > share * best[1].max())
+        w, nu = best
+        for _ in range(_NEWTON_STEPS):
+            if smallest < _ROUND_OFF or not len(features):
+                return best
+            w, nu = _newton_step(problem, w, nu, features, active)
+            merit = _merit(problem, w, nu)
+            if not math.isfinite(merit):
+                break
+            if merit < smallest:
+                best, smallest = (w, nu), merit
     return best
 
 
@@ -168,7 +174,10 @@ def _newton_step(problem: _Problem, w: Floats, nu: Floats, features: Indices, ac
     system = np.zeros((m + len(active), m + len(active)))
     system[:m, :m], system[:m, m:], system[m:, :m] = curvature, -block.T, block
     right = np.concatenate((block.T @ nu[active] - directions, c[active] - block @ w[features]))
-    step = lstsq(system, right, cond=1e-15, lapack_driver="gelsy")[0]
+    try:
+        step = np.linalg.solve(system, right)
+    except LinAlgError:
+        step = lstsq(system, right)[0]
     new_w, new_nu = np.zeros(len(w)), np.zeros(len(nu))
     new_w[features] = w[features] + step[:m]
     new_nu[active] = nu[active] + step[m:]

@@ -35,14 +35,14 @@ def solve(rows: Rows, y: Floats) -> Candidate:
     n, d = rows.values.shape
     c = targets(rows)
     gram = signed_gram(rows, y) if n <= d else None
-    if gram is not None and _is_well_conditioned(gram):
+    if gram is not None and is_well_conditioned(gram):
         nu, iterations = _block_pivoting(gram, c)
     else:
         nu, iterations = _least_distance(rows, y, c)
 
     def factorise(support: Indices) -> Step:
         block = None if gram is None else gram[np.ix_(support, support)]
-        if block is not None and _is_well_conditioned(block):
+        if block is not None and is_well_conditioned(block):
             return _gram_step(rows, y, block, support)
         return _orthogonal_step(rows, y, support)
 
@@ -53,7 +53,7 @@ def solve_equations(rows: Rows, c: Floats) -> Candidate:
     """Return the shortest w with z_i . w = c_i and its multipliers, for linearly independent scaled rows."""
     signs, everyone = np.ones(len(c)), np.arange(len(c))
     gram = signed_gram(rows, signs)
-    well = _is_well_conditioned(gram)
+    well = is_well_conditioned(gram)
     step = _gram_step(rows, signs, gram, everyone) if well else _orthogonal_step(rows, signs, everyone)
     w, nu, _ = _solution(rows, signs, c, everyone, step)
     return Candidate(w, nu, 1)
@@ -73,7 +73,7 @@ def signed_gram(rows: Rows, y: Floats) -> Floats:
     return y[:, None] * gram.astype(np.float64) * y
 
 
-def _is_well_conditioned(gram: Floats) -> bool:
+def is_well_conditioned(gram: Floats) -> bool:
     """Whether the Cholesky factor of the Gram matrix, scaled to unit diagonal, has no small pivot."""
     scale = 1.0 / np.sqrt(gram.diagonal())
     try:

@@ -50,7 +50,9 @@ class _Box:
             self._lp.addRow(0.0, 0.0 if equations else highspy.kHighsInf, 0, *none)
         index = np.arange(self._n, dtype=np.int32)
         self._lp.addCol(-1.0, -highspy.kHighsInf, highspy.kHighsInf, self._n, index, -c)
-        entries = np.ascontiguousarray((y[:, None] * rows.values).T).ravel()
+        largest = np.maximum(rows.values.max(axis=0), -rows.values.min(axis=0).astype(np.float64))
+        self._units = np.ldexp(1.0, np.clip(-np.frexp(largest)[1], -1000, 1000))  # HiGHS drops entries below 1e-12
+        entries = np.ascontiguousarray((y[:, None] * rows.values * self._units).T).ravel()
         starts = np.arange(0, entries.size, self._n, dtype=np.int32)
         ones = np.ones(self._d)
         self._lp.addCols(
@@ -62,7 +64,7 @@ class _Box:
         self.scale = scale
         self._lp.changeColCost(0, -scale)
         features = np.arange(1, self._d + 1, dtype=np.int32)
-        bounds = np.full(self._d, scale)
+        bounds = scale / self._units
         self._lp.changeColsBounds(self._d, features, -bounds, bounds)
         for method in ("ipx", "simplex"):
             self._lp.setOptionValue("solver", method)
@@ -75,7 +77,7 @@ class _Box:
         self.iterations += max(information.ipm_iteration_count, 0) + max(information.simplex_iteration_count, 0)
         solution = self._lp.getSolution()
         self.value = -information.objective_function_value / scale**2
-        self.weights = np.array(solution.col_value[1:]) / scale
+        self.weights = np.array(solution.col_value[1:]) * self._units / scale
         dual = np.array(solution.row_dual) / scale
         self.dual = dual if self.equations else np.maximum(dual, 0.0)
 

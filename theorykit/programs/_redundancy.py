@@ -13,6 +13,7 @@ from theorykit._numerics.errors import InconsistentError
 from theorykit._numerics.rounding import Floats, Rows, column_products, row_products, scale_rows
 from theorykit._numerics.validate import matrix, vector
 from theorykit.programs._exact import LARGEST_SUPPORT, fractions, integer_rows, relation, vanishes
+from theorykit.programs._l2 import is_well_conditioned, signed_gram
 from theorykit.programs._norms import Norm
 from theorykit.programs._triangle import triangle
 
@@ -54,6 +55,8 @@ def verify_inconsistency(X: ArrayLike, y: ArrayLike, nu: ArrayLike) -> bool:
 def independent_rows(rows: Rows) -> tuple[NDArray[np.intp], dict[int, NDArray[np.intp]]]:
     """Return rows on which all others depend (numerically), and for each other one those that it depends on."""
     n, d = rows.values.shape
+    if n <= d and rows.values.any(axis=1).all() and is_well_conditioned(signed_gram(rows, np.ones(n))):
+        return np.arange(n), {}
     factor = triangle(rows.values) if d > n else rows.values.T.astype(np.float64)
     upper, order = qr(factor, mode="r", pivoting=True, check_finite=False)
     pivots = np.abs(upper.diagonal())

@@ -11,76 +11,31 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
+from scipy.optimize import linprog
 
 from theorykit._numerics.linear import right_inverse
-from theorykit._numerics.rounding import Floats, Rows, column_products, row_products, scale_rows, shift, sum_bounds, up
+from theorykit._numerics.rounding import Floats, Rows, scale_rows, shift, sum_bounds, up
+from theorykit.programs._exact import exact_product, exact_solution
+from theorykit.programs._group_uniqueness import decided_group
 from theorykit.programs._l1 import silent_highs
 from theorykit.programs._norms import Norm
+from theorykit.programs._pair import Pair, Uniqueness
+from theorykit.programs._polyhedron import decided_vertex
 from theorykit.programs._triangle import one_thread
 
 Indices = NDArray[np.intp]
-Verdict = Literal["proved", "disproved", "unknown"]
 
 _SMALL = 1e-9
 _EXACT = 64
 _TOLERANCE = 1e-9
 _STRICT = 1e-7
+_ENOUGH = 0.99
 _COLUMNS = 500
 _DENOMINATOR = 10**6
-
-
-class Uniqueness(NamedTuple):
-    """A statement on uniqueness.
-
-    Attributes
-    ----------
-    verdict : {"proved", "disproved", "unknown"}
-    reason : str
-        In words.
-    alternative : ndarray, shape (d,), or None
-        Another solution (to round-off) where uniqueness is disproved; so is everything between the two.
-    """
-
-    verdict: Verdict
-    reason: str
-    alternative: Floats | None = None
-
-
-class _Solved(NamedTuple):
-    """The program for rows of moderate size, y_i z_i . w >= c_i (or = c_i), with an approximate optimal pair."""
-
-    rows: Rows
-    y: Floats
-    c: Floats
-    w: Floats
-    dual: Floats
-    equations: bool
-
-    def block(self, samples: Indices, features: Indices) -> Floats:
-        return np.asarray(self.y[samples, None] * self.rows.values[np.ix_(samples, features)])
-
-    def outputs(self, w: Floats) -> tuple[Floats, Floats]:
-        """Enclose y_i z_i . w."""
-        lower, upper = row_products(self.rows, w)
-        return np.where(self.y > 0, lower, -upper), np.where(self.y > 0, upper, -lower)
-
-    def products(self, dual: Floats) -> tuple[Floats, Floats]:
-        """Enclose sum_i dual_i y_i z_i."""
-        return column_products(self.rows, self.y * dual)
-
-    def middle(self, dual: Floats) -> Floats:
-        """Return sum_i dual_i y_i z_i to round-off."""
-        lower, upper = self.products(dual)
-        return np.asarray(0.5 * (lower + upper))
-
-    def largest(self) -> float:
-        """The largest entry of the rows."""
-        return float(max(self.rows.values.max(), -float(self.rows.values.min())))
 
 
 def of_margin(X: NDArray[Any], y: Floats, w: Floats, dual: Floats, norm: Norm) -> Uniqueness:
@@ -90,7 +45,7 @@ def of_margin(X: NDArray[Any], y: Floats, w: Floats, dual: Floats, norm: Norm) -
     if scaled.exponents.max() - lowest > 1000:
         return Uniqueness("unknown", "the samples are of too different scales to decide")
     c = np.asarray(shift(np.ones(len(X)), lowest - scaled.exponents))
-    solved = _Solved(_plain(scaled), y, c, shift(w, lowest), shift(dual, scaled.exponents - lowest), False)
+    solved = Pair(_plain(scaled), y, c, shift(w, lowest), shift(dual, scaled.exponents - lowest), False)
     return _rescaled(_decided(solved, norm), -lowest)
 
 
@@ -107,7 +62,7 @@ def of_equations(
         return Uniqueness("unknown", "the equations are of too different scales to decide")
     c = np.asarray(shift(wanted, -held.exponents - highest))
     weights = shift(dual[independent], held.exponents - int(held.exponents.min()))
-    solved = _Solved(_plain(held), np.ones(len(c)), c, shift(w, -highest), weights, True)
+    solved = Pair(_plain(held), np.ones(len(c)), c, shift(w, -highest), weights, True)
     return _rescaled(_decided(solved, norm), highest)
 
 
@@ -119,11 +74,12 @@ def _rescaled(found: Uniqueness, exponent: int) -> Uniqueness:
     return found._replace(alternative=None if found.alternative is None else shift(found.alternative, exponent))
 
 
-def _decided(solved: _Solved, norm: Norm) -> Uniqueness:
+def _decided(solved: Pair, norm: Norm) -> Uniqueness:
     if norm.kind == 2 or (norm.groups is not None and norm.groups.max() == 0):
         return Uniqueness("proved", "the Euclidean norm is strictly convex")
-    if norm.groups is not None and len(np.unique(norm.groups)) < len(norm.groups):
-        return Uniqueness("unknown", "not decided for groups of several features")
+    if norm.groups is not None and norm.groups.max() + 1 < len(norm.groups):
+        with one_thread():
+            return decided_group(solved, norm.groups)
     lower, upper = solved.products(solved.dual)
     sizes = np.maximum(-lower, upper)
     total = float(sizes.sum() if norm.kind == math.inf else sizes.max())
@@ -161,7 +117,7 @@ def _misses(lower: Any, upper: Any, wanted: Any) -> Floats:
     return np.asarray(np.maximum(up(wanted - lower), up(upper - wanted)))
 
 
-def _rows_hold(solved: _Solved, w: Floats, radii: Floats, active: Indices) -> bool:
+def _rows_hold(solved: Pair, w: Floats, radii: Floats, active: Indices) -> bool:
     """Whether the other inequalities hold strictly at every point within the radii of w."""
     others = np.ones(len(solved.y), dtype=bool)
     others[active] = False
@@ -173,7 +129,7 @@ def _rows_hold(solved: _Solved, w: Floats, radii: Floats, active: Indices) -> bo
 # --- l1 ---------------------------------------------------------------------------------------------------------------
 
 
-def _decided_l1(solved: _Solved) -> Uniqueness:
+def _decided_l1(solved: Pair) -> Uniqueness:
     support = np.flatnonzero(np.abs(solved.w) > _SMALL * np.abs(solved.w).max())
     active = np.arange(len(solved.y))
     if not solved.equations:
@@ -182,7 +138,7 @@ def _decided_l1(solved: _Solved) -> Uniqueness:
     return found or _l1_exactly(solved, support)
 
 
-def _l1_vertex(solved: _Solved, support: Indices, active: Indices) -> Uniqueness | None:
+def _l1_vertex(solved: Pair, support: Indices, active: Indices) -> Uniqueness | None:
     """Decide at a vertex with as many features as active samples, by enclosing the exact pair; None where it is not."""
     block = solved.block(active, support)
     w, dual = np.zeros(len(solved.w)), np.zeros(len(solved.dual))
@@ -205,7 +161,7 @@ def _l1_vertex(solved: _Solved, support: Indices, active: Indices) -> Uniqueness
     return _twins(solved, w, support, signs, tight)
 
 
-def _twins(solved: _Solved, w: Floats, support: Indices, signs: Floats, tight: Indices) -> Uniqueness | None:
+def _twins(solved: Pair, w: Floats, support: Indices, signs: Floats, tight: Indices) -> Uniqueness | None:
     """Share a weight with a copy of its feature, where all features that may join are copies of used ones."""
     columns = solved.rows.values
     copies = [
@@ -226,14 +182,14 @@ def _twins(solved: _Solved, w: Floats, support: Indices, signs: Floats, tight: I
     return Uniqueness("disproved", reason, alternative)
 
 
-def _l1_exactly(solved: _Solved, support: Indices) -> Uniqueness:
+def _l1_exactly(solved: Pair, support: Indices) -> Uniqueness:
     """Decide at a degenerate solution of few features, with exact rational w."""
     lower, _ = solved.outputs(solved.w)
     active = np.flatnonzero(lower - solved.c < _TOLERANCE * np.maximum(solved.c, 1e-3 * np.abs(lower).max()))
     active = np.arange(len(solved.y)) if solved.equations else active
     if len(support) > min(_EXACT, len(active)):
         return Uniqueness("unknown", f"the solution is degenerate, with more than {_EXACT} features or too few samples")
-    exact = _exact_solution(solved.block(active, support), solved.c[active])
+    exact = exact_solution(solved.block(active, support), solved.c[active])
     if exact is None:
         return Uniqueness("unknown", "the solution is degenerate, and not exact on the active samples")
     signs = np.array([(v > 0) - (v < 0) for v in exact], dtype=np.float64)
@@ -241,13 +197,48 @@ def _l1_exactly(solved: _Solved, support: Indices) -> Uniqueness:
         return Uniqueness("unknown", "the solution is degenerate, and round-off decides which features it uses")
     if not solved.equations and not _feasible(solved, exact, support, active):
         return Uniqueness("unknown", "the exact vertex next to the solution violates a constraint")
+    shortest = _shortest(solved, support, signs, active)
+    if shortest is not None:
+        return _l1_strictly(solved, support, signs, active, shortest)
     size, dual, direction = _steepest(solved, support, signs, active)
-    if size < 1.0 - _STRICT:
-        return _l1_strictly(solved, support, signs, active, dual)
-    return _l1_face(solved, support, signs, active, direction)
+    if size >= 1.0 - _STRICT:
+        return _l1_face(solved, support, signs, active, direction)
+    if not solved.equations:
+        dual, direction = _positive(solved, support, signs, active, dual, size)
+        if direction.any():
+            return _l1_face(solved, support, signs, active, direction)
+    return _l1_strictly(solved, support, signs, active, dual)
 
 
-def _l1_strictly(solved: _Solved, support: Indices, signs: Floats, active: Indices, dual_active: Floats) -> Uniqueness:
+def _positive(
+    solved: Pair, support: Indices, signs: Floats, active: Indices, dual_active: Floats, size: float
+) -> tuple[Floats, Floats]:
+    """Return multipliers that are positive on all active samples, or a direction within the support.
+
+    Maximise 1 . M v over 0 <= M v <= 1 and signs . v <= 0, with M = Z_AF: a positive value has such a direction, the
+    value 0 has multipliers alpha, kappa with M^T (1 + alpha) = kappa signs, and a little of these joins the others.
+    """
+    block = solved.block(active, support).astype(np.float64)
+    n, direction = len(active), np.zeros(len(solved.w))
+    found = linprog(
+        -block.sum(axis=0),
+        A_ub=np.vstack((-block, block, signs)),
+        b_ub=np.concatenate((np.zeros(n), np.ones(n), [0.0])),
+        bounds=(None, None),
+    )
+    if found.x is None or float(block.sum(axis=0) @ found.x) > _STRICT:
+        direction[support] = 0.0 if found.x is None else found.x
+        return dual_active, direction
+    weights, kappa = 1.0 - found.ineqlin.marginals[:n], -float(found.ineqlin.marginals[-1])
+    if not kappa > 0.0:
+        return dual_active, direction
+    dual = np.zeros(len(solved.dual))
+    dual[active] = weights / kappa
+    share = 0.5 * (1.0 - size) / (1.0 + float(np.abs(solved.middle(dual)).max()))
+    return (1.0 - share) * dual_active + share * dual[active], direction
+
+
+def _l1_strictly(solved: Pair, support: Indices, signs: Floats, active: Indices, dual_active: Floats) -> Uniqueness:
     """Prove uniqueness from multipliers with |Z^T dual| < 1 off the support: exact ones are nearby."""
     positive = np.flatnonzero(np.abs(dual_active) > _SMALL * np.abs(dual_active).max())
     samples = active if solved.equations else active[positive]
@@ -268,7 +259,7 @@ def _l1_strictly(solved: _Solved, support: Indices, signs: Floats, active: Indic
     return Uniqueness("unknown", "strict multipliers exist in floating point, but were not proved")
 
 
-def _l1_face(solved: _Solved, support: Indices, signs: Floats, active: Indices, direction: Floats) -> Uniqueness:
+def _l1_face(solved: Pair, support: Indices, signs: Floats, active: Indices, direction: Floats) -> Uniqueness:
     """Disprove uniqueness by a direction in which constraints and norm stay, checked in exact arithmetic."""
     unknown = Uniqueness("unknown", "other solutions exist in floating point, but were not proved")
     moved = np.flatnonzero(np.abs(direction) > _SMALL * np.abs(direction).max(initial=0.0))
@@ -276,7 +267,7 @@ def _l1_face(solved: _Solved, support: Indices, signs: Floats, active: Indices, 
         return unknown
     biggest = np.abs(direction[moved]).max()
     exact = [Fraction(float(v / biggest)).limit_denominator(_DENOMINATOR) for v in direction[moved]]
-    outputs = _exact_product(solved.block(active, moved), exact)
+    outputs = exact_product(solved.block(active, moved), exact)
     kept = [v == 0 if solved.equations else v >= 0 for v in outputs]
     place = {int(k): sign for k, sign in zip(support, signs, strict=True)}
     growth = sum(
@@ -290,7 +281,7 @@ def _l1_face(solved: _Solved, support: Indices, signs: Floats, active: Indices, 
     return Uniqueness("disproved", reason, solved.w + _longest(solved, step) * step)
 
 
-def _longest(solved: _Solved, step: Floats) -> float:
+def _longest(solved: Pair, step: Floats) -> float:
     """Return half the largest multiple of the step that changes no sign and violates no inequality."""
     used = (np.sign(solved.w) * step < 0.0) & (np.abs(solved.w) > _SMALL * np.abs(solved.w).max())
     limits = [float(np.abs(solved.w).max())]
@@ -303,8 +294,20 @@ def _longest(solved: _Solved, step: Floats) -> float:
     return 0.5 * min(limits)
 
 
-def _steepest(solved: _Solved, support: Indices, signs: Floats, active: Indices) -> tuple[float, Floats, Floats]:
+def _shortest(solved: Pair, support: Indices, signs: Floats, active: Indices) -> Floats | None:
+    """Return the shortest multipliers with Z^T nu = signs on the support, if they are strict: often they are."""
+    weights = np.linalg.pinv(solved.block(active, support).T.astype(np.float64)) @ signs
+    dual = np.zeros(len(solved.dual))
+    dual[active] = weights
+    largest = float(np.abs(np.delete(solved.middle(dual), support)).max(initial=0.0))
+    positive = solved.equations or bool(weights.min() > _SMALL * weights.max())
+    return weights if positive and largest < _ENOUGH else None
+
+
+def _steepest(solved: Pair, support: Indices, signs: Floats, active: Indices) -> tuple[float, Floats, Floats]:
     """Minimise max |Z^T nu|_k off the support over the multipliers with Z^T nu = signs on it, by HiGHS.
+
+    Multipliers for which it is below _ENOUGH will do: the search goes no further.
 
     Its dual: maximise -signs . v_F over directions v that keep the active constraints, ||v||_1 <= 1 off the support.
     Returns the value (from 1 on: v is a direction to other solutions), the multipliers, and the direction.
@@ -342,6 +345,9 @@ def _steepest(solved: _Solved, support: Indices, signs: Floats, active: Indices)
         size = -float(model.getInfo().objective_function_value)
         dual[active] = np.array(model.getSolution().row_dual[:n])
         products = solved.middle(dual)
+        largest = float(np.abs(np.delete(products, support)).max(initial=0.0))
+        if largest < _ENOUGH:
+            return largest, dual[active], np.zeros(len(solved.w))
     direction = np.zeros(len(solved.w))
     if len(features) > len(support):
         np.add.at(direction, features, np.array(sides) * np.array(model.getSolution().col_value))
@@ -351,47 +357,14 @@ def _steepest(solved: _Solved, support: Indices, signs: Floats, active: Indices)
 # --- exact arithmetic -------------------------------------------------------------------------------------------------
 
 
-def _exact_solution(matrix: Floats, right: Floats) -> list[Fraction] | None:
-    """Return the exact solution of (perhaps overdetermined) equations of full column rank; None if there is none."""
-    import flint
-
-    rows, columns = matrix.shape
-    pivots = np.sort(qr(matrix.T.astype(np.float64), mode="r", pivoting=True)[1][:columns])
-    if rows < columns:
-        return None
-    square = flint.fmpq_mat(columns, columns, [_rational(v) for v in matrix[pivots].ravel()])
-    try:
-        solution = square.solve(flint.fmpq_mat(columns, 1, [_rational(v) for v in right[pivots]]))
-    except ZeroDivisionError:
-        return None
-    values = [Fraction(int(v.p), int(v.q)) for v in solution.entries()]
-    wanted = [Fraction(float(v)) for v in right]
-    return values if _exact_product(matrix, values) == wanted else None
-
-
-def _rational(value: Any) -> Any:
-    import flint
-
-    return flint.fmpq(*float(value).as_integer_ratio())
-
-
-def _exact_product(matrix: Floats, vector: list[Fraction]) -> list[Fraction]:
-    """Return matrix @ vector, exactly."""
-    import flint
-
-    left = flint.fmpq_mat(matrix.shape[0], matrix.shape[1], [_rational(v) for v in matrix.ravel()])
-    right = flint.fmpq_mat(len(vector), 1, [flint.fmpq(v.numerator, v.denominator) for v in vector])
-    return [Fraction(int(v.p), int(v.q)) for v in (left * right).entries()]
-
-
-def _feasible(solved: _Solved, exact: list[Fraction], support: Indices, active: Indices) -> bool:
+def _feasible(solved: Pair, exact: list[Fraction], support: Indices, active: Indices) -> bool:
     """Whether the exact w satisfies all inequalities: those that are not active by enclosure, with room to spare."""
     w = np.zeros(len(solved.w))
     w[support] = [float(v) for v in exact]
     return _rows_hold(solved, w, 2.0**-50 * np.abs(w), active)
 
 
-def _dual_optimal(solved: _Solved, support: Indices, signs: Floats, active: Indices) -> bool:
+def _dual_optimal(solved: Pair, support: Indices, signs: Floats, active: Indices) -> bool:
     """Whether the multipliers, solved for exactly on the features where they are tight, prove w optimal."""
     samples = np.flatnonzero(np.abs(solved.dual) > _SMALL * np.abs(solved.dual).max())
     low, high = solved.products(solved.dual)
@@ -399,7 +372,7 @@ def _dual_optimal(solved: _Solved, support: Indices, signs: Floats, active: Indi
     if len(samples) > min(_EXACT, len(tight)) or not np.isin(samples, active).all():
         return False
     sides = np.sign(low + high)[tight]
-    exact = _exact_solution(solved.block(samples, tight).T, sides)
+    exact = exact_solution(solved.block(samples, tight).T, sides)
     if exact is None or (not solved.equations and min(exact) < 0):
         return False
     if (sides[np.searchsorted(tight, support)] != signs).any():
@@ -416,7 +389,7 @@ def _dual_optimal(solved: _Solved, support: Indices, signs: Floats, active: Indi
 # --- l-infinity -------------------------------------------------------------------------------------------------------
 
 
-def _decided_linf(solved: _Solved) -> Uniqueness:
+def _decided_linf(solved: Pair) -> Uniqueness:
     size = float(np.abs(solved.w).max())
     empty = np.flatnonzero(~solved.rows.values.any(axis=0))
     if len(empty):
@@ -427,12 +400,25 @@ def _decided_linf(solved: _Solved) -> Uniqueness:
     active = np.arange(len(solved.y))
     if not solved.equations:
         active = np.flatnonzero(solved.dual > _SMALL * solved.dual.max())
-    if len(active) != len(free) + 1:
-        return Uniqueness("unknown", "the solution is degenerate")
-    return _linf_vertex(solved, free, active, size)
+    found = _linf_vertex(solved, free, active, size) if len(active) == len(free) + 1 else None
+    return found or _linf_exactly(solved, size)
 
 
-def _linf_vertex(solved: _Solved, free: Indices, active: Indices, size: float) -> Uniqueness:
+def _linf_exactly(solved: Pair, size: float) -> Uniqueness:
+    """Decide a degenerate solution of few features as a linear program in (w, t), |w_k| <= t."""
+    d = len(solved.w)
+    if d >= _EXACT:
+        return Uniqueness("unknown", f"the solution is degenerate, with {_EXACT} features or more")
+    everyone = np.arange(d)
+    samples = np.column_stack((solved.block(np.arange(len(solved.y)), everyone), np.zeros(len(solved.y))))
+    box = np.column_stack((np.vstack((np.eye(d), -np.eye(d))), np.ones(2 * d)))
+    wanted = np.append(solved.c, np.zeros(2 * d))
+    equal = np.append(np.full(len(solved.y), solved.equations), np.zeros(2 * d, dtype=bool))
+    found = decided_vertex(np.vstack((samples, box)), wanted, equal, np.append(solved.w, size))
+    return found._replace(alternative=None if found.alternative is None else found.alternative[:-1])
+
+
+def _linf_vertex(solved: Pair, free: Indices, active: Indices, size: float) -> Uniqueness | None:
     """Enclose the exact pair at a vertex: the free weights and the common size of all others."""
     sides = np.sign(solved.w)
     sides[free] = 0.0
@@ -449,7 +435,7 @@ def _linf_vertex(solved: _Solved, free: Indices, active: Indices, size: float) -
     residual = np.append(_misses(low, high, 0.0)[free], _misses(total[0], total[1], 1.0))
     weights = _enclosed(block.T, residual, errors)
     if radii is None or weights is None:
-        return Uniqueness("unknown", "the equations of the vertex are too ill-conditioned")
+        return None
     spread = 1.01 * solved.largest() * float(weights.sum())
     strict = bool((inward > spread).all())
     inside = size > radii[-1] and bool((np.abs(w[free]) + radii[:-1] < size - radii[-1]).all())
@@ -459,7 +445,7 @@ def _linf_vertex(solved: _Solved, free: Indices, active: Indices, size: float) -
         strict = strict and bool((dual[active] > weights).all()) and _rows_hold(solved, w, whole, active)
     if strict and inside:
         return Uniqueness("proved", "a non-degenerate vertex: (Z^T dual)_k != 0 for all weights at the bound, proved")
-    return Uniqueness("unknown", "the solution is degenerate up to round-off")
+    return None
 
 
 def _last(error: float, length: int) -> Floats:

@@ -30,6 +30,7 @@ from theorykit._numerics.validate import matrix, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
+from theorykit.programs._pair import Uniqueness, Verdict
 from theorykit.programs._redundancy import check_redundancy, exact_relation, independent_rows, lower_bound
 from theorykit.programs._scaled import Candidate, unpacked, unscaled
 from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows, read, write
@@ -41,7 +42,7 @@ from theorykit.programs._statement import (
     solver_version,
 )
 from theorykit.programs._triangle import one_thread
-from theorykit.programs._uniqueness import Uniqueness, Verdict, of_equations
+from theorykit.programs._uniqueness import of_equations
 
 
 @dataclass(frozen=True, eq=False)

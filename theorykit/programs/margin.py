@@ -17,12 +17,13 @@ from theorykit._numerics.validate import matrix, signs
 from theorykit.datasets import Dataset
 from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
+from theorykit.programs._pair import Uniqueness, Verdict
 from theorykit.programs._scaled import Candidate, targets, unpacked, unscaled
 from theorykit.programs._sealed import hash_rows, read, write
 from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, solve_statement, solver_version, statement
 from theorykit.programs._triangle import one_thread
-from theorykit.programs._uniqueness import Uniqueness, Verdict, of_margin
+from theorykit.programs._uniqueness import of_margin
 from theorykit.programs.certificate import Certificate, intact, seal, smallest_margin
 
 
