@@ -95,12 +95,8 @@ class ReachesKKT(_Late):
         signed = instance.data.X * instance.data.y[:, None]
         q = signed @ instance.model.weights(theta)
         gradients = instance.model.features(signed, theta)
-        # One more coordinate, 0 in theta, whose residual at the multipliers is the complementarity (by Euler they add
-        # up to |theta|^2 / (L q_min)), makes both small together: those that fit theta best alone are not unique to the
-        # digits it has, and may rest on samples far from the margin.
-        slack = degree * (q - q.min()) / np.linalg.norm(theta)
-        found = kkt_residuals(np.append(theta, 0.0), q, np.column_stack([gradients, slack]), degree)
-        return found.stationarity if found.feasible else 1.0
+        found = kkt_residuals(theta, q, gradients, degree)
+        return found.residual if found.feasible else 1.0
 
 
 class GlobalMargin(_Late):
