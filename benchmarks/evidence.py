@@ -79,6 +79,33 @@ def norms(out: Path) -> tuple[bool, str]:
     )
 
 
+def kernels(out: Path) -> tuple[bool, str]:
+    """Kernel machines, interpolants, quasinorm margins: agreement, brute force, tampering."""
+    import kernel_programs
+
+    machines = kernel_programs.machines(_INSTANCES)
+    tiny, interpolants = kernel_programs.tiny_machines(_INSTANCES), kernel_programs.interpolants(_INSTANCES)
+    tampered, quasinorms = kernel_programs.tampered(_TAMPERED), kernel_programs.quasinorms(_INFEASIBLE)
+    good = all(row["difference"] <= 1e-9 for row in [*machines, *tiny, *interpolants])
+    good = good and all(row["genuine"] and row["rejected"] for row in tampered)
+    good = good and all(row["ratio"] <= 1.0 + 1e-12 and row["strict"] and row["bounded"] for row in quasinorms)
+    best = sum(row["ratio"] > 1.0 - 1e-9 for row in quasinorms)
+    return good, "\n\n".join(
+        [
+            *(
+                f"{title}: {len(rows)}, largest difference {max(row['difference'] for row in rows):.1e}"
+                for title, rows in (
+                    ("machines against Clarabel", machines),
+                    ("tiny machines against every active set", tiny),
+                    ("interpolants", interpolants),
+                )
+            ),
+            f"changed certificates refused: {_share(tampered, 'rejected')}; true ones: {_share(tampered, 'genuine')}",
+            f"quasinorm margins: the global optimum found in {best} of {len(quasinorms)} (the search is local)",
+        ]
+    )
+
+
 def nuclear(out: Path) -> tuple[bool, str]:
     """Nuclear-norm programs: agreement with other solvers, tampering."""
     import nuclear_agreement
@@ -234,6 +261,7 @@ def _extremes(title: str, rows: list[dict[str, Any]], by: str) -> str:
 PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "flows": flows,
     "norms": norms,
+    "kernels": kernels,
     "nuclear": nuclear,
     "models": models,
     "integrators": integrators,
