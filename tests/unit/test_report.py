@@ -291,11 +291,11 @@ def test_notebook_table_is_well_formed() -> None:
         (replace(RUN, results=(RESULT,)), "1 verdict, as expected; no control survived."),
         (
             replace(RUN, results=(replace(RESULT, control=replace(TWIN, verdict="supported")),)),
-            "1 of 1 controls survived",
+            "1 of 2 controls survived",
         ),
         (
             replace(RUN, results=(replace(RESULT, control=replace(TWIN, verdict="inconclusive")),)),
-            "1 of 1 controls undecided",
+            "1 of 2 controls undecided",
         ),
         (replace(RUN, interrupted=True), "interrupted"),
         (replace(RUN, broken=({"path": "bad.py"},)), "1 file could not be imported"),
