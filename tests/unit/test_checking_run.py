@@ -209,7 +209,11 @@ def test_edited_and_added_files_are_seen_in_the_same_session(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("line", "kind"),
-    [("import sys; sys.exit(0)", "SystemExit"), ("raise KeyboardInterrupt", "KeyboardInterrupt"), ("1 +", "SyntaxError")],
+    [
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("1 +", "SyntaxError"),
+    ],
 )
 def test_a_file_that_leaves_is_broken_and_the_rest_is_checked(tmp_path: Path, line: str, kind: str) -> None:
     write(tmp_path)
@@ -404,8 +408,10 @@ def test_numbers_near_the_largest_float_are_inconclusive_without_a_warning(tmp_p
 
 @pytest.mark.parametrize(
     ("patterns", "paths", "argument"),
-    [((None,), (), "pattern"), ((b"x",), (), "pattern"), (([1],), (), "pattern"), ((), None, "paths")]
-    + [((), [1], "paths"), ((), [b"x"], "paths"), ((), "checks", "paths"), ((), Path("checks"), "paths")],
+    [
+        *(((pattern,), (), "pattern") for pattern in (None, b"x", [1])),
+        *(((), paths, "paths") for paths in (None, [1], [b"x"], "checks", Path("checks"))),
+    ],
 )
 def test_patterns_and_paths_of_another_type(patterns: Any, paths: Any, argument: str) -> None:
     with pytest.raises(InputError, match=f"^{argument}: got"):

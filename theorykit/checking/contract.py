@@ -43,7 +43,9 @@ def _expectation_faults(expected: Any) -> list[str]:
     wanted = "wanted a verdict for each variant, such as {'as-printed': 'supported'}"
     if not isinstance(expected, Mapping) or not expected:
         return [f"expected is {expected!r}; {wanted}"]
-    found = [f"expected names the variant {name!r}; wanted {' or '.join(VARIANTS)}" for name in set(expected) - VARIANTS]
+    found = [
+        f"expected names the variant {name!r}; wanted {' or '.join(VARIANTS)}" for name in set(expected) - VARIANTS
+    ]
     wrong = {verdict for verdict in expected.values() if verdict not in WORST_FIRST}
     return found + [f"expected is {verdict!r}; wanted one of {', '.join(WORST_FIRST)}" for verdict in wrong]
 
@@ -65,7 +67,9 @@ def measurement(where: str, value: Any) -> Measurement:
         It is something else; `where` names the method.
     """
     if not isinstance(value, Measurement):
-        raise InputError(where, _shown(value), "a Measurement, such as Measurement(0.99, predicted=1.0, integrator=1e-9)")
+        raise InputError(
+            where, _shown(value), "a Measurement, such as Measurement(0.99, predicted=1.0, integrator=1e-9)"
+        )
     return value
 
 

@@ -57,7 +57,8 @@ def discover(patterns: Sequence[str] = (), paths: Sequence[str | os.PathLike[str
     Raises
     ------
     InputError
-        A pattern matches nothing (with the nearest id, and the files that could not be read), a folder does not exist, two claims share an id.
+        A pattern matches nothing (with the nearest id, and the files that could not be read), a folder does not exist,
+        two claims share an id.
 
     Examples
     --------
@@ -184,9 +185,7 @@ def _executed(file: Path) -> ModuleType:
     return module
 
 
-def _attempted(
-    where: str, load: Callable[[], ModuleType], broken: list[dict[str, str]]
-) -> ModuleType | None:
+def _attempted(where: str, load: Callable[[], ModuleType], broken: list[dict[str, str]]) -> ModuleType | None:
     """Import something that may do anything; whatever it raises, Ctrl-C apart, is noted and no more."""
     with _interrupts() as pressed:
         try:

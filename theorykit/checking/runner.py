@@ -12,6 +12,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -340,7 +341,9 @@ def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, p
     return nearest
 
 
-def _judge_with(claim: Claim, measure: Callable[[Problem], Measurement], instance: Instance, profile: str, resolution: float) -> Judged:
+def _judge_with(
+    claim: Claim, measure: Callable[[Problem], Measurement], instance: Instance, profile: str, resolution: float
+) -> Judged:
     """Climb the ladder with one measurement and judge what it extrapolates to (without a ladder: a slack)."""
     if claim.expansion is None:
         one = measure(instance.at(1.0))
@@ -493,7 +496,6 @@ def environment(jobs: int, rtol: float) -> dict[str, Any]:
     """Return versions and settings that a rerun needs."""
     import clarabel
     import cvxpy
-    import highspy
     import numba
     import scipy
 
@@ -509,5 +511,5 @@ def environment(jobs: int, rtol: float) -> dict[str, Any]:
         "numba": numba.__version__,
         "cvxpy": cvxpy.__version__,
         "clarabel": clarabel.__version__,
-        "highspy": getattr(highspy, "__version__", None) or highspy.Highs().version(),
+        "highspy": version("highspy"),  # the solver itself prints a banner when it is asked
     }

@@ -65,7 +65,7 @@ def _natural_width(table: Table, console: Console) -> int:
 
 
 def _tables(results: Sequence[ClaimResult]) -> Iterator[Table]:
-    """Yield ever narrower tables: the names of claims break into two lines, then columns go, the least telling first."""
+    """Yield ever narrower tables: names of claims break into two lines, then columns go, the least telling first."""
     columns = _columns(results)
     names = [cell.plain for cell in columns["claim"]]
     widest = max(map(len, names))
@@ -89,13 +89,14 @@ def _least_telling(results: Sequence[ClaimResult]) -> list[str]:
 
 
 def _lines(name: str, width: int) -> list[str]:
-    """Break a name after dots, hyphens and spaces."""
+    """Break a name after dots and hyphens, and before the exponents that may follow it."""
+    claim, _, label = name.partition(" ")
     lines = [""]
-    for piece in re.findall(r"[^.\- ]+[.\- ]*|[.\- ]+", name):
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+    for piece in [*re.findall(r"[^.-]+[.-]*|[.-]+", claim), *([f" {label}"] if label else [])]:
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
             lines.append("")
-        lines[-1] += piece
-    return [line.rstrip() for line in lines]
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return lines
 
 
 def _columns(results: Sequence[ClaimResult]) -> dict[str, list[Text]]:
