@@ -57,6 +57,14 @@ def test_info_says_everything_about_a_claim(run: Run, suite: Any, monkeypatch: p
     assert max(map(len, out.splitlines())) <= 50
 
 
+def test_list_and_info_look_in_folders_too(run: Run, tmp_path: Path) -> None:
+    source = (Path(__file__).parents[2] / "docs" / "examples" / "margins.py").read_text(encoding="utf-8")
+    (tmp_path / "margins.py").write_text(source, encoding="utf-8")
+    assert run("list", "notes.*", "--path", tmp_path).out.startswith("notes.margins  inequality  as-printed")
+    assert "a larger one" in run("info", "notes.margins", "--path", tmp_path).out
+    assert run("info", "notes.margins").code == 2
+
+
 def test_verify_prints_the_table_and_nothing_else(run: Run, suite: Any) -> None:
     code, out, err = run("verify", "suite.thm-1")
     assert (code, err) == (0, "")

@@ -30,10 +30,11 @@ app = typer.Typer(
 @app.command("list")
 def list_claims(
     pattern: Annotated[str | None, typer.Argument(help="Claims to list, such as 'lyu2024.lem-*'.")] = None,
+    path: Annotated[list[Path] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
 ) -> None:
     """List the claims that can be verified."""
-    found = _discover(pattern)
+    found = _discover(pattern, path)
     if as_json:
         emit(to_json([_listing(claim) for claim in found.claims]))
         return
@@ -42,12 +43,12 @@ def list_claims(
     emit("".join("  ".join([*map(str.ljust, row, widths), row[3]]) + "\n" for row in rows))
 
 
-def _discover(pattern: str | None) -> Discovery:
+def _discover(pattern: str | None, path: list[Path] | None) -> Discovery:
     from theorykit.checking import discover
 
-    found = discover([] if pattern is None else [pattern], [])
-    for entry in found.broken:
-        warn(_broken(entry))
+    found = discover([] if pattern is None else [pattern], path or [])
+    for message in (*map(_broken, found.broken), *found.warnings):
+        warn(message)
     return found
 
 
@@ -76,10 +77,13 @@ def _source(claim: type[Claim]) -> str:
 
 
 @app.command()
-def info(claim: Annotated[str, typer.Argument(help="Id of a claim, such as 'lyu2024.thm-3.4'.")]) -> None:
+def info(
+    claim: Annotated[str, typer.Argument(help="Id of a claim, such as 'lyu2024.thm-3.4'.")],
+    path: Annotated[list[Path] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
+) -> None:
     """Show statement, source, assumptions, how a claim is judged, its control and BibTeX."""
     width = min(100, shutil.get_terminal_size().columns)
-    emit("\n\n".join(_description(found, width) for found in _discover(claim).claims) + "\n")
+    emit("\n\n".join(_description(found, width) for found in _discover(claim, path).claims) + "\n")
 
 
 def _description(claim: type[Claim], width: int) -> str:
@@ -87,7 +91,7 @@ def _description(claim: type[Claim], width: int) -> str:
     sections = {
         "Statement": [claim.statement],
         "Source": [_source(claim)],
-        "Kind": [claim.kind],
+        "Kind": [claim.kind + " (an open question: no theorem says so)" * claim.open_question],
         "Assumptions": claim.assumptions or ["none"],
         "How it is judged": [claim.judged],
         "Controls (must be refuted)": claim.control_names,
