@@ -1,9 +1,10 @@
-"""Max-margin programs: theorykit next to what a user would call instead, on the data of the grokking example.
+"""Convex programs: theorykit next to what a user would call instead, every answer put through the same certificate.
 
-n = 256 samples of +-1 features, labels by the sign of a sum of three of them. Every contender runs in a process of its
-own (imports and compilation warmed up first), may take 60 seconds, and is judged by the same certificate.
+n = 256 samples of +-1 features; the sum of three of them is what interpolation fits, its sign is the label for margins.
+Every contender runs in a process of its own (imports and compilation warmed up first) and may take 60 seconds; one that
+took longer is not asked again for more features.
 
-    python benchmarks/programs.py [--quick | --full] [--out FILE.json]
+    python benchmarks/programs.py [--quick | --full] [--only PROGRAM ...] [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -12,50 +13,135 @@ import argparse
 import json
 import os
 import platform
-import statistics
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.serial import replacing, to_json
-from theorykit.programs import certify, max_margin
+from theorykit.programs import certify, certify_norm, max_margin, min_norm
 
 Array = NDArray[np.float64]
+Data = tuple[NDArray[Any], Array]
 Pair = tuple[Array, Array | None]
-SAMPLES, CAP_S, REPEAT_S, REPEATS = 256, 60.0, 15.0, 3
+Solver = Callable[..., Pair]
+
+OURS = "theorykit"
+SAMPLES, CAP_S, REPEAT_S, REPEATS = 256, 60.0, 10.0, 5
 
 
-def data(d: int, n: int = SAMPLES, seed: int = 0) -> tuple[NDArray[np.int8], Array]:
+class Program(NamedTuple):
+    """One table of the benchmark; more of them go into PROGRAMS.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(size, samples)`` returns the data, a tuple that is handed to `contenders` and `judge`.
+    contenders : dict
+        ``solve(*data)`` for each name, OURS first; others than ours get float64 arrays.
+    judge : callable
+        ``judge(data, answer)`` returns "gap", "violation", "value" and "own_dual".
+    sizes : tuple of int
+    """
+
+    make: Callable[[int, int], Any]
+    contenders: dict[str, Callable[..., Any]]
+    judge: Callable[[Any, Any], dict[str, Any]]
+    sizes: tuple[int, ...] = (1000, 10_000, 100_000)
+
+
+# --- data and judgement ----------------------------------------------------------------------------------------------
+
+
+def signs(d: int, n: int, seed: int = 0) -> tuple[NDArray[np.int8], Array]:
     rng = np.random.default_rng(seed)
     X = (rng.integers(0, 2, (n, d)) * 2 - 1).astype(np.int8)
-    return X, np.sign(X[:, :3] @ np.array([1.0, -1.0, 1.0]))
+    return X, X[:, :3] @ np.array([1.0, -1.0, 1.0])
 
 
-def ours(norm: int) -> Callable[[NDArray[Any], Array], Pair]:
-    def solve(X: NDArray[Any], y: Array) -> Pair:
-        result = max_margin(X, y, norm=norm)
+def classes(d: int, n: int) -> Data:
+    X, sums = signs(d, n)
+    return X, np.sign(sums)
+
+
+def fours(d: int) -> NDArray[np.int64]:
+    return np.arange(d) // 4
+
+
+def options(norm: Any, d: int) -> dict[str, Any]:
+    return {"norm": norm} | ({"groups": fours(d)} if norm == "group" else {})
+
+
+def judged_margin(norm: Any) -> Callable[[Data, Pair], dict[str, Any]]:
+    """Return the judge: certified gap of the pair (ours stands in for a dual that is not given), worst violation."""
+
+    def judge(data: Data, answer: Pair) -> dict[str, Any]:
+        (X, y), (w, dual) = data, answer
+        more = options(norm, X.shape[1])
+        multipliers = max_margin(X, y, **more).dual if dual is None else np.maximum(dual, 0.0)
+        certificate = certify(X, y, w, multipliers, **more)
+        violation = max(0.0, 1.0 - float((y * (X @ w)).min()))
+        return {
+            "gap": certificate.gap,
+            "violation": violation,
+            "value": certificate.lower,
+            "own_dual": dual is not None,
+        }
+
+    return judge
+
+
+def judged_norm(norm: Any) -> Callable[[Data, Pair], dict[str, Any]]:
+    def judge(data: Data, answer: Pair) -> dict[str, Any]:
+        (X, y), (w, dual) = data, answer
+        more = options(norm, X.shape[1])
+        multipliers = min_norm(X, y, **more).dual if dual is None else dual
+        certificates = [certify_norm(X, y, w, sign * multipliers, **more) for sign in (1.0, -1.0)]
+        certificate = min(certificates, key=lambda c: c.gap)
+        violation = float(np.abs(X @ w - y).max())
+        return {
+            "gap": certificate.gap,
+            "violation": violation,
+            "value": certificate.upper,
+            "own_dual": dual is not None,
+        }
+
+    return judge
+
+
+# --- contenders ------------------------------------------------------------------------------------------------------
+
+
+def ours(solve: Any, norm: Any) -> Solver:
+    def run(X: NDArray[Any], y: Array) -> Pair:
+        result = solve(X, y, **options(norm, X.shape[1]))
         return result.w, result.dual
 
-    return solve
+    return run
 
 
-def cvxpy_primal(norm: int) -> Callable[[NDArray[Any], Array], Pair]:
-    def solve(X: NDArray[Any], y: Array) -> Pair:
+def cvxpy_as_stated(norm: Any, solver: str, *, equations: bool = False) -> Solver:
+    def run(X: NDArray[Any], y: Array) -> Pair:
         import cvxpy as cp
 
         w = cp.Variable(X.shape[1])
-        size = cp.norm1(w) if norm == 1 else 0.5 * cp.sum_squares(w)
-        constraint = cp.multiply(y, X @ w) >= 1
-        cp.Problem(cp.Minimize(size), [constraint]).solve(solver="CLARABEL")
+        sizes = {
+            1: lambda: cp.norm1(w),
+            2: lambda: 0.5 * cp.sum_squares(w),
+            "inf": lambda: cp.norm_inf(w),
+            "group": lambda: cp.sum(cp.norm(cp.reshape(w, (X.shape[1] // 4, 4), order="C"), 2, axis=1)),
+        }
+        constraint = X @ w == y if equations else cp.multiply(y, X @ w) >= 1
+        cp.Problem(cp.Minimize(sizes[norm]()), [constraint]).solve(solver=solver)
         return np.asarray(w.value), np.asarray(constraint.dual_value)
 
-    return solve
+    return run
 
 
 def cvxpy_dual(X: NDArray[Any], y: Array) -> Pair:
@@ -75,83 +161,172 @@ def linear_svc(X: NDArray[Any], y: Array) -> Pair:
     return machine.fit(X, y).coef_[0], None
 
 
-def linprog(method: Any) -> Callable[[NDArray[Any], Array], Pair]:
-    def solve(X: NDArray[Any], y: Array) -> Pair:
+def precomputed_svc(X: NDArray[Any], y: Array) -> Pair:
+    """It fits an intercept that the program does not have."""
+    from sklearn.svm import SVC
+
+    machine = SVC(C=1e6, kernel="precomputed", tol=1e-8).fit(X @ X.T, y)
+    mu = np.zeros(len(y))
+    mu[machine.support_] = np.abs(machine.dual_coef_[0])
+    return (mu * y) @ X, mu
+
+
+def linprog(method: Any, *, equations: bool = False) -> Solver:
+    def run(X: NDArray[Any], y: Array) -> Pair:
         import scipy.optimize
 
-        Z = y[:, None] * X
-        d = Z.shape[1]
-        result = scipy.optimize.linprog(np.ones(2 * d), A_ub=np.hstack((-Z, Z)), b_ub=-np.ones(len(Z)), method=method)
+        d = X.shape[1]
+        A = np.hstack((X, -X))
+        if equations:
+            result = scipy.optimize.linprog(np.ones(2 * d), A_eq=A, b_eq=y, method=method)
+            return result.x[:d] - result.x[d:], result.eqlin.marginals
+        result = scipy.optimize.linprog(np.ones(2 * d), A_ub=-y[:, None] * A, b_ub=-np.ones(len(X)), method=method)
         return result.x[:d] - result.x[d:], -result.ineqlin.marginals
 
-    return solve
+    return run
 
 
-CONTENDERS: dict[int, dict[str, Callable[[NDArray[Any], Array], Pair]]] = {
-    2: {
-        "theorykit": ours(2),
-        "CVXPY, as stated (Clarabel)": cvxpy_primal(2),
-        "CVXPY, dual by hand (Clarabel)": cvxpy_dual,
-        "scikit-learn LinearSVC": linear_svc,
-    },
-    1: {
-        "theorykit": ours(1),
-        "CVXPY, as stated (Clarabel)": cvxpy_primal(1),
-        "SciPy linprog, simplex": linprog("highs-ds"),
-        "SciPy linprog, interior point": linprog("highs-ipm"),
-    },
+def least_squares(X: NDArray[Any], y: Array) -> Pair:
+    import scipy.linalg
+
+    return scipy.linalg.lstsq(X, y, lapack_driver="gelsy")[0], None
+
+
+PROGRAMS: dict[str, Program] = {
+    "margin-l2": Program(
+        classes,
+        {
+            OURS: ours(max_margin, 2),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated(2, "CLARABEL"),
+            "CVXPY, as stated (SCS)": cvxpy_as_stated(2, "SCS"),
+            "CVXPY, dual by hand (Clarabel)": cvxpy_dual,
+            "scikit-learn LinearSVC": linear_svc,
+            "scikit-learn SVC, precomputed": precomputed_svc,
+        },
+        judged_margin(2),
+    ),
+    "margin-l1": Program(
+        classes,
+        {
+            OURS: ours(max_margin, 1),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated(1, "CLARABEL"),
+            "CVXPY, as stated (SCS)": cvxpy_as_stated(1, "SCS"),
+            "CVXPY, as stated (HiGHS)": cvxpy_as_stated(1, "HIGHS"),
+            "SciPy linprog, simplex": linprog("highs-ds"),
+            "SciPy linprog, interior point": linprog("highs-ipm"),
+        },
+        judged_margin(1),
+    ),
+    "margin-inf": Program(
+        classes,
+        {
+            OURS: ours(max_margin, "inf"),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated("inf", "CLARABEL"),
+            "CVXPY, as stated (HiGHS)": cvxpy_as_stated("inf", "HIGHS"),
+        },
+        judged_margin("inf"),
+        (1000, 10_000),
+    ),
+    "margin-group": Program(
+        classes,
+        {
+            OURS: ours(max_margin, "group"),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated("group", "CLARABEL"),
+            "CVXPY, as stated (SCS)": cvxpy_as_stated("group", "SCS"),
+        },
+        judged_margin("group"),
+        (1000, 10_000),
+    ),
+    "least-l2": Program(
+        signs,
+        {
+            OURS: ours(min_norm, 2),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated(2, "CLARABEL", equations=True),
+            "SciPy lstsq": least_squares,
+        },
+        judged_norm(2),
+    ),
+    "least-l1": Program(
+        signs,
+        {
+            OURS: ours(min_norm, 1),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated(1, "CLARABEL", equations=True),
+            "SciPy linprog, simplex": linprog("highs-ds", equations=True),
+            "SciPy linprog, interior point": linprog("highs-ipm", equations=True),
+        },
+        judged_norm(1),
+    ),
+    "least-inf": Program(
+        signs,
+        {
+            OURS: ours(min_norm, "inf"),
+            "CVXPY, as stated (Clarabel)": cvxpy_as_stated("inf", "CLARABEL", equations=True),
+        },
+        judged_norm("inf"),
+        (1000, 10_000),
+    ),
 }
 
 
-def run_one(norm: int, name: str, d: int) -> None:
-    """Warm up, say so, time, and print one JSON line (what the child process does)."""
-    solve = CONTENDERS[norm][name]
+# --- the race --------------------------------------------------------------------------------------------------------
 
-    def prepared(size: int, samples: int) -> tuple[NDArray[Any], Array]:
-        X, y = data(size, samples)
-        return (X if name == "theorykit" else X.astype(np.float64)), y
 
-    solve(*prepared(50, 20))
-    X, y = prepared(d, SAMPLES)
-    print("ready", flush=True)
+def run_one(program: str, name: str, size: int) -> None:
+    """Warm up, time, and print one JSON line (what the child process does); the system ends a solve past its time."""
+    make, contenders, judge, _ = PROGRAMS[program]
+    solve = contenders[name]
+
+    def prepared(d: int, samples: int) -> Any:
+        data = make(d, samples)
+        return data if name == OURS else tuple(np.asarray(part, dtype=np.float64) for part in data)
+
+    solve(*prepared(52, 20))
+    data = prepared(size, SAMPLES)
     times: list[float] = []
+    signal.setitimer(signal.ITIMER_REAL, CAP_S)
     while len(times) < REPEATS and sum(times) + max(times, default=0.0) < REPEAT_S:
         started = time.perf_counter()
-        w, dual = solve(X, y)
+        answer = solve(*data)
         times.append(time.perf_counter() - started)
-    print(json.dumps({"seconds": statistics.median(times), "repeats": len(times)} | judged(norm, X, y, w, dual)))
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    print(json.dumps({"seconds": min(times), "repeats": len(times)} | judge(make(size, SAMPLES), answer)))
 
 
-def judged(norm: int, X: NDArray[Any], y: Array, w: Array, dual: Array | None) -> dict[str, Any]:
-    """Return the certified gap of the pair (ours stands in for a dual that is not given) and its worst violation."""
-    multipliers = max_margin(X, y, norm=norm).dual if dual is None else np.maximum(dual, 0.0)
-    certificate = certify(X, y, w, multipliers, norm=norm)
-    violation = max(0.0, 1.0 - float((y * (X @ w)).min()))
-    return {"gap": certificate.gap, "violation": violation, "margin": certificate.lower, "own_dual": dual is not None}
+def run_in_process(program: str, name: str, size: int) -> dict[str, Any]:
+    """Run one contender in a process of its own."""
+    command = [sys.executable, __file__, "--one", program, name, str(size)]
+    row: dict[str, Any] = {"program": program, "size": size, "contender": name, "seconds": None}
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    if child.returncode == -signal.SIGALRM:
+        return row | {"note": f"> {CAP_S:.0f} s"}
+    if child.returncode:
+        return row | {"note": (child.stderr.strip().splitlines() or ["failed"])[-1][:80]}
+    return row | json.loads(child.stdout.splitlines()[-1])
 
 
-def run_in_process(norm: int, name: str, d: int) -> dict[str, Any]:
-    """Run one contender in a process of its own; more than CAP_S after its warm-up is reported as such."""
-    command = [sys.executable, __file__, "--one", str(norm), name, str(d)]
-    row: dict[str, Any] = {"norm": norm, "d": d, "contender": name, "seconds": None}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        ready = child.stdout.readline()
-        try:
-            output, errors = child.communicate(timeout=CAP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            return row | {"note": f"> {CAP_S:.0f} s"}
-    if not ready or child.returncode:
-        return row | {"note": (errors.strip().splitlines() or ["failed"])[-1][:80]}
-    return row | json.loads(output.splitlines()[-1])
+def rows_of(program: str, sizes: tuple[int, ...], largest_for_peers: int) -> list[dict[str, Any]]:
+    """Run all contenders of one program, and say each row on stderr as it comes."""
+    rows, slow = [], set()
+    for size in sizes:
+        reference = None
+        for name in PROGRAMS[program].contenders:
+            if name != OURS and (size > largest_for_peers or name in slow):
+                continue
+            row = run_in_process(program, name, size)
+            if row["seconds"] is None:
+                slow.add(name)
+            reference = reference or row["seconds"]
+            row["ratio"] = row["seconds"] / reference if row["seconds"] and reference else None
+            rows.append(row)
+            print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as text, each time also relative to ours."""
-    lines = [f"{'program':8} {'d':>7} {'contender':32} {'seconds':>9} {'/ ours':>7} {'gap':>8} {'violation':>9}"]
+    lines = [f"{'program':13} {'size':>7} {'contender':32} {'seconds':>9} {'/ ours':>7} {'gap':>8} {'violation':>9}"]
     for row in rows:
-        head = f"l{row['norm']:<7} {row['d']:7d} {row['contender']:32}"
+        head = f"{row['program']:13} {row['size']:7d} {row['contender']:32}"
         if row["seconds"] is None:
             lines.append(f"{head} {row['note']:>9}")
             continue
@@ -163,28 +338,21 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="d = 1000 only")
-    size.add_argument("--full", action="store_true", help="d = 100 000 for every contender, not for ours alone")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="the smallest size only")
+    extent.add_argument("--full", action="store_true", help="the largest size for every contender, not for ours alone")
+    parser.add_argument("--only", nargs="*", choices=sorted(PROGRAMS), help="programs to run (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the rows as JSON, too")
-    parser.add_argument("--one", nargs=3, metavar=("NORM", "NAME", "D"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("PROGRAM", "NAME", "SIZE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        norm, name, d = arguments.one
-        run_one(int(norm), name, int(d))
+        program, name, size = arguments.one
+        run_one(program, name, int(size))
         return
     rows: list[dict[str, Any]] = []
-    for norm, contenders in CONTENDERS.items():
-        for d in (1000,) if arguments.quick else (1000, 10_000, 100_000):
-            reference = None
-            for name in contenders:
-                if d == 100_000 and name != "theorykit" and not arguments.full:
-                    continue
-                row = run_in_process(norm, name, d)
-                reference = reference or row["seconds"]
-                row["ratio"] = row["seconds"] / reference if row["seconds"] and reference else None
-                rows.append(row)
-                print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    for program in arguments.only or PROGRAMS:
+        sizes = PROGRAMS[program].sizes
+        rows += rows_of(program, sizes[:1] if arguments.quick else sizes, sizes[-1 if arguments.full else -2])
     print(table(rows))
     if arguments.out:
         environment = {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}

@@ -31,6 +31,7 @@ _HOMES = {
     "Dataset": "datasets",
     "Expansion": "checking",
     "FlowError": "_numerics.errors",
+    "InconsistentError": "_numerics.errors",
     "InputError": "_numerics.errors",
     "Instance": "checking",
     "Measurement": "checking",
@@ -51,6 +52,7 @@ __all__ = [
     "Dataset",
     "Expansion",
     "FlowError",
+    "InconsistentError",
     "InputError",
     "Instance",
     "Measurement",
@@ -91,7 +93,7 @@ if TYPE_CHECKING:
         programs,
         report,
     )
-    from theorykit._numerics.errors import FlowError, InputError, NotSeparableError, TheorykitError
+    from theorykit._numerics.errors import FlowError, InconsistentError, InputError, NotSeparableError, TheorykitError
     from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
     from theorykit.datasets import Dataset
     from theorykit.flow import Crossing, Problem, SaveAt, Trajectory, gradient_flow

@@ -37,7 +37,7 @@ def nudged(array, index, change):
 def resealed(certificate: Certificate, **changed) -> Certificate:
     """What a forger who knows the digest would write."""
     forged = dataclasses.replace(certificate, **changed)
-    digest = _digest(forged.norm, forged.lower, forged.upper, forged.w, forged.dual, forged.data_hash)
+    digest = _digest(forged.norm, forged.lower, forged.upper, forged.w, forged.dual, forged.data_hash, forged.groups)
     return dataclasses.replace(forged, digest=digest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from typing import Any
 
@@ -67,6 +68,36 @@ class NotSeparableError(InputError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.argument, self.got, self.wanted, self.farkas, self.samples, self.margin_at_most)
+
+
+class InconsistentError(InputError):
+    """No w satisfies the equations <w, x_i> = y_i: carries the proof.
+
+    Attributes
+    ----------
+    proof : ndarray of object, shape (n,), or None
+        Exact `fractions.Fraction` weights nu with sum_i nu_i x_i = 0 and sum_i nu_i y_i = 1. None when the exact proof
+        was out of reach: then the equations may have a solution.
+    samples : tuple of int
+        Indices of the equations with nu_i != 0 (they contradict one another).
+    norm_at_least : float
+        Lower bound on the norm of any solution, rounded outward; inf when `proof` is there.
+    """
+
+    def __init__(
+        self,
+        argument: str,
+        got: str,
+        wanted: str,
+        proof: NDArray[np.object_] | None = None,
+        samples: tuple[int, ...] = (),
+        norm_at_least: float = math.inf,
+    ) -> None:
+        super().__init__(argument, got, wanted)
+        self.proof, self.samples, self.norm_at_least = proof, samples, norm_at_least
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.argument, self.got, self.wanted, self.proof, self.samples, self.norm_at_least)
 
 
 class FlowError(TheorykitError, RuntimeError):

@@ -308,6 +308,37 @@ def norm_upper(magnitudes: Floats, order: float) -> float:
     return float(-shift_down(-up(np.sqrt(square)), exponent))
 
 
+def group_norms_upper(magnitudes: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Bound from above the Euclidean norms of the groups of any vector with entries of at most `magnitudes`.
+
+    Parameters
+    ----------
+    magnitudes : ndarray, shape (d,)
+        Non-negative and finite.
+    groups : ndarray of int, shape (d,)
+        The group of each entry; every number from 0 to the largest occurs.
+
+    Returns
+    -------
+    ndarray, shape (number of groups,)
+
+    Examples
+    --------
+    >>> norms = group_norms_upper(np.array([3.0, 1.0, 4.0]), np.array([0, 1, 0]))
+    >>> bool((norms >= [5.0, 1.0]).all() and (norms <= [5.0 + 1e-14, 1.0 + 1e-15]).all())
+    True
+    """
+    exponents = np.full(groups.max() + 1, -5000)
+    np.maximum.at(exponents, groups, np.where(magnitudes > 0.0, np.frexp(magnitudes)[1], -5000))
+    scaled = shift(magnitudes, -exponents[groups])  # at most 1: each group has its own power of two
+    squares = np.bincount(groups, scaled * scaled)
+    terms = np.bincount(groups)
+    # k roundings of squares and k of sums, each relatively below UNIT; underflow of far smaller entries
+    raised = squares * (1.0 + 4.0 * (terms + 2.0) * UNIT) + terms * _UNDERFLOW
+    roots = up(np.sqrt(up(raised)))
+    return np.where(squares > 0.0, -shift_down(-roots, exponents), 0.0)
+
+
 def _exact_squares(values: Floats) -> Floats:
     """Return pairs (p, e) with p + e the exact squares, underflow apart (Dekker's product)."""
     big = _SPLITTER * values

@@ -1,4 +1,4 @@
-"""The max l1-margin as a matrix game, solved by HiGHS on a working set of columns.
+"""The max l1-margin and the least l1-norm as a matrix game, solved by HiGHS on a working set of columns.
 
 With c_i = 2**-exponent_i (so that row i of Z is z_i / c_i for the scaled row z_i) the program is
 
@@ -7,6 +7,8 @@ With c_i = 2**-exponent_i (so that row i of Z is z_i / c_i for the scaled row z_
 always feasible and bounded, with the dual: minimise s subject to |Z^T nu|_k <= s for every feature k, nu >= 0 and
 c . nu = 1. A vertex touches at most n features, so features enter by the most violated |Z^T nu|_k and the simplex
 method goes on from where it was. At t = 0 the samples are not separable and nu is the proof.
+
+Equations z_i . w = c_i are the same game with = in place of >=, nu of any sign, and ||w||_1 = 1/t their least norm.
 """
 
 from __future__ import annotations
@@ -21,20 +23,20 @@ from scipy.linalg.lapack import dgetrf
 from theorykit._numerics.rounding import Floats, Rows, row_residuals, scale_rows
 from theorykit.programs._scaled import Candidate, combination, targets
 
-_TOLERANCE = 1e-10
-_SMALLEST_VALUE = 1e-12
+TOLERANCE = 1e-10
+SMALLEST_VALUE = 1e-12
 _FIRST_COLUMNS = 500
 _MORE_COLUMNS = 250
 _REFINEMENTS = 3
 _BOTH = 2.0
 
 
-def solve(rows: Rows, y: Floats) -> Candidate:
-    """Return the max l1-margin pair, from the vertex HiGHS ends at, recomputed to round-off."""
-    game = Game(rows, y)
+def solve(rows: Rows, y: Floats, c: Floats | None = None, *, equations: bool = False) -> Candidate:
+    """Return the optimal pair, from the vertex HiGHS ends at, recomputed to round-off; `c` as in `Game`."""
+    game = Game(rows, y, c, equations=equations)
     game.play(1.0)
-    while game.scale * game.value < 0.1 and game.scale < 1.0 / _SMALLEST_VALUE:
-        game.play(1.0 / max(game.value, _SMALLEST_VALUE))
+    while game.scale * game.value < 0.1 and game.scale < 1.0 / SMALLEST_VALUE:
+        game.play(1.0 / max(game.value, SMALLEST_VALUE))
     return game.vertex()
 
 
@@ -43,46 +45,46 @@ class Game:
 
     Column 0 is t; every other one is a feature with a sign, so that its weight is non-negative. Rows 0..n-1 are the
     samples and row n is the norm. A small value is multiplied up to order 1 by `scale` (the norm asked for, and the
-    prize for t): HiGHS has absolute tolerances.
+    prize for t): HiGHS has absolute tolerances. The right-hand sides `c` are those of equal margins unless given.
     """
 
-    def __init__(self, rows: Rows, y: Floats) -> None:
-        import highspy
+    def __init__(self, rows: Rows, y: Floats, c: Floats | None = None, *, equations: bool = False) -> None:
+        from highspy import kHighsInf
 
-        self.rows, self.y, self.c = rows, y, targets(rows)
+        self.rows, self.y, self.equations = rows, y, equations
+        self.c = targets(rows) if c is None else c
         self.features: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self.signs: Floats = np.empty(0)
         self._side = np.zeros(rows.values.shape[1])  # the sign with which a feature has joined, 0 or _BOTH
         self.scale, self.iterations = 1.0, 0
-        self._inf = highspy.kHighsInf
-        self._lp = highspy.Highs()
-        for option, value in _OPTIONS.items():
-            self._lp.setOptionValue(option, value)
+        self._inf, self._lp = kHighsInf, silent_highs()
         none = np.empty(0, dtype=np.int32), np.empty(0)
         for _ in y:
-            self._lp.addRow(0.0, self._inf, 0, *none)
+            self._lp.addRow(0.0, 0.0 if equations else self._inf, 0, *none)
         self._lp.addRow(1.0, 1.0, 0, *none)
         self._lp.addCol(-1.0, -self._inf, self._inf, len(y), np.arange(len(y), dtype=np.int32), -self.c)
-        self._add(combination(rows, y, np.full(len(y), 1.0 / self.c.sum())), _FIRST_COLUMNS)
+        self._add(combination(rows, y, np.sign(self.c)), _FIRST_COLUMNS)
 
     def play(self, scale: float) -> None:
         """Solve to optimality over all features."""
         self.scale = scale
         n = len(self.y)
-        self._lp.changeRowBounds(n, scale, scale)
+        self._lp.changeRowBounds(n, 0.0 if self.equations else scale, scale)
         self._lp.changeColCost(0, -scale)
         while True:
             self._lp.run()
             self.iterations += self._lp.getInfo().simplex_iteration_count
             solution = self._lp.getSolution()
-            self.dual = np.maximum(np.array(solution.row_dual[:n]), 0.0) / scale
+            self.dual = np.array(solution.row_dual[:n]) / scale
+            if not self.equations:
+                self.dual = np.maximum(self.dual, 0.0)
             self.value = -self._lp.getInfo().objective_function_value / scale**2
             products = combination(self.rows, self.y, self.dual)
-            violated = np.abs(products) * scale > self.value * scale + 10.0 * _TOLERANCE
+            violated = np.abs(products) * scale > self.value * scale + 10.0 * TOLERANCE
             violated &= self._side != np.sign(products)  # the other sign of a feature is another column
             violated &= self._side != _BOTH
             if not violated.any():
-                self.weights = np.array(solution.col_value[1:]) / scale
+                self.weights = np.array(solution.col_value[1:]) / (scale * abs(self.value) or scale)
                 return
             self._lp.setOptionValue("simplex_strategy", 4)  # primal: the old basis stays feasible when columns join
             self._add(np.where(violated, products, 0.0), _MORE_COLUMNS)
@@ -106,8 +108,8 @@ class Game:
         self.signs = np.append(self.signs, signs)
 
     def vertex(self) -> Candidate:
-        """Return the optimum, recomputed from its basis where that is regular."""
-        kept, active = self._basis()
+        """Return the optimum, with z_i . w >= c_i, recomputed from its basis where that is regular."""
+        kept, active = self.basis()
         w = np.zeros(self.rows.values.shape[1])
         np.add.at(w, self.features, self.signs * self.weights)
         dual = self.dual
@@ -115,15 +117,15 @@ class Game:
             features = self.features[kept]
             block = self.y[active, None] * self.rows.values[np.ix_(active, features)]
             try:
-                w_kept, dual_active = _basic_solution(block, self.c[active], self.signs[kept])
+                w_kept, dual_active = basic_solution(block, self.c[active], self.signs[kept])
             except LinAlgError:
                 return Candidate(w, dual, self.iterations)
             w, dual = np.zeros(len(w)), np.zeros(len(dual))
             w[features] = w_kept
-            dual[active] = np.maximum(dual_active, 0.0)
+            dual[active] = dual_active if self.equations else np.maximum(dual_active, 0.0)
         return Candidate(w, dual, self.iterations)
 
-    def _basis(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def basis(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the basic features (positions in the working set) and the samples that hold with equality."""
         import highspy
 
@@ -134,17 +136,27 @@ class Game:
         return kept, active
 
 
+def silent_highs() -> Any:
+    """Return an empty HiGHS model with our options (`highspy.Highs` itself prints a banner on stdout)."""
+    from highspy._core import _Highs
+
+    model = _Highs()
+    for option, value in _OPTIONS.items():
+        model.setOptionValue(option, value)
+    return model
+
+
 _OPTIONS: dict[str, Any] = {
     "output_flag": False,
     "solver": "simplex",
     "presolve": "off",
-    "primal_feasibility_tolerance": _TOLERANCE,
-    "dual_feasibility_tolerance": _TOLERANCE,
+    "primal_feasibility_tolerance": TOLERANCE,
+    "dual_feasibility_tolerance": TOLERANCE,
     "small_matrix_value": 1e-12,
 }
 
 
-def _basic_solution(block: Floats, c: Floats, signs: Floats) -> tuple[Floats, Floats]:
+def basic_solution(block: Floats, c: Floats, signs: Floats) -> tuple[Floats, Floats]:
     """Solve ``block w = c`` and ``block^T dual = signs``, refined with residuals in doubled precision."""
     factors, pivots, singular = dgetrf(block)
     if singular:

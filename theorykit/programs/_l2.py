@@ -1,4 +1,4 @@
-"""The max l2-margin in the n-dimensional dual: min 1/2 ||Z^T nu||^2 - c . nu over nu >= 0.
+"""The max l2-margin in the n-dimensional dual: min 1/2 ||Z^T nu||^2 - c . nu over nu >= 0; and shortest solutions.
 
 Two ways to find the support vectors: block principal pivoting on the Gram matrix (Judice and Pires, Comput. Oper. Res.
 21, 1994) where that is well conditioned; otherwise Lawson and Hanson's least distance programming as non-negative least
@@ -47,6 +47,16 @@ def solve(rows: Rows, y: Floats) -> Candidate:
         return _orthogonal_step(rows, y, support)
 
     return _polish(rows, y, c, nu, iterations, factorise)
+
+
+def solve_equations(rows: Rows, c: Floats) -> Candidate:
+    """Return the shortest w with z_i . w = c_i and its multipliers, for linearly independent scaled rows."""
+    signs, everyone = np.ones(len(c)), np.arange(len(c))
+    gram = signed_gram(rows, signs)
+    well = _is_well_conditioned(gram)
+    step = _gram_step(rows, signs, gram, everyone) if well else _orthogonal_step(rows, signs, everyone)
+    w, nu, _ = _solution(rows, signs, c, everyone, step)
+    return Candidate(w, nu, 1)
 
 
 def signed_gram(rows: Rows, y: Floats) -> Floats:
@@ -161,13 +171,14 @@ def _solution(rows: Rows, y: Floats, c: Floats, support: Indices, step: Step) ->
     """Return the shortest w with z_i . w = c_i on the support, its multipliers, and z_i . w - c_i for all i."""
     w, nu = np.zeros(rows.values.shape[1]), np.zeros(len(c))
     residual, size, before = c[support], 1.0, np.inf
+    sizes = np.where(residual != 0.0, np.abs(residual), np.abs(residual).max())
     while size < 0.5 * before:
         change, multipliers = step(residual)
         w += change
         nu[support] += multipliers
         slack = -y * row_residuals(rows, w, y * c)
         residual = -slack[support]
-        size, before = float(np.abs(residual / c[support]).max()), size
+        size, before = float(np.abs(residual / sizes).max()), size
     if not np.isfinite(nu).all():
         raise LinAlgError("singular to working precision")
     return w, nu, slack

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, Rows, column_products, shift
+from theorykit.datasets import Dataset
 
 
 class Candidate(NamedTuple):
@@ -16,6 +18,17 @@ class Candidate(NamedTuple):
     w: Floats
     dual: Floats
     iterations: int
+
+
+def unpacked(X: ArrayLike | Dataset, y: ArrayLike | None) -> tuple[Any, Any]:
+    """Return X and y, from a data set or as they were given."""
+    if isinstance(X, Dataset):
+        if y is not None:
+            raise InputError("y", "labels beside a data set", "one or the other: the data set has its own")
+        return X.X, X.y
+    if y is None:
+        raise InputError("y", "none", "one entry for each sample (row of X)")
+    return X, y
 
 
 _SMALLEST_TARGET = 2.0**-43

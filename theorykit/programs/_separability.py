@@ -2,28 +2,27 @@
 
 Doubles are dyadic rationals, so that mu >= 0, sum mu = 1, sum_i mu_i y_i x_i = 0 is a statement that integers decide.
 The support of mu comes from a vertex of a linear program in floating point; on it mu is the only solution of a linear
-system, which python-flint solves exactly.
+system, which is solved exactly.
 """
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import qr
 
-from theorykit._numerics.errors import InputError, NotSeparableError
+from theorykit._numerics.errors import NotSeparableError
 from theorykit._numerics.rounding import Floats, Rows
 from theorykit._numerics.validate import matrix, signs
+from theorykit.programs._exact import LARGEST_SUPPORT, fractions, integer_rows, relation, vanishes
 from theorykit.programs._l1 import Game
+from theorykit.programs._norms import Norm
 from theorykit.programs._scaled import Candidate, unscaled
 from theorykit.programs.certificate import upper_bound
 
 _SUPPORT = 1e-9
-_LARGEST_SUPPORT = 1000
 
 
 def verify_farkas(X: ArrayLike, y: ArrayLike, mu: ArrayLike) -> bool:
@@ -51,18 +50,11 @@ def verify_farkas(X: ArrayLike, y: ArrayLike, mu: ArrayLike) -> bool:
     """
     data = matrix("X", X)
     labels = signs("y", y, length=len(data))
-    try:
-        weights = [Fraction(value) for value in np.asarray(mu, dtype=object).ravel()]
-    except (TypeError, ValueError, OverflowError) as problem:
-        raise InputError(
-            "mu", f"something that is no rational number ({problem})", "fractions, integers or floats"
-        ) from None
-    if len(weights) != len(data):
-        raise InputError("mu", f"{len(weights)} entries", f"{len(data)}, one for each sample")
+    weights = fractions("mu", mu, len(data))
     if min(weights) < 0 or sum(weights) != 1:
         return False
     support = [i for i, weight in enumerate(weights) if weight]
-    return _vanishes(_integers(data[support], labels[support]), [weights[i] for i in support])
+    return vanishes(integer_rows(data[support], labels[support]), [weights[i] for i in support])
 
 
 def at_once(X: NDArray[Any], y: Floats) -> NotSeparableError | None:
@@ -82,12 +74,12 @@ def at_once(X: NDArray[Any], y: Floats) -> NotSeparableError | None:
     return None
 
 
-def not_separable(X: NDArray[Any], y: Floats, rows: Rows, norm: int, margin_at_most: float) -> NotSeparableError:
+def not_separable(X: NDArray[Any], y: Floats, rows: Rows, norm: Norm, margin_at_most: float) -> NotSeparableError:
     """Return the error with an exact proof where one is in reach, else with the proved bound on the margin."""
     game = Game(rows, y)
     game.play(1.0)
     support = np.flatnonzero(game.dual > _SUPPORT * game.dual.max())
-    farkas = farkas_on(X, y, support) if 1 < len(support) <= _LARGEST_SUPPORT else None
+    farkas = farkas_on(X, y, support) if 1 < len(support) <= LARGEST_SUPPORT else None
     if farkas is not None:
         return _proof(len(X), farkas, f"samples that contradict one another ({_few(sorted(farkas))})")
     dual = unscaled(Candidate(np.zeros(X.shape[1]), game.dual, 0), rows).dual
@@ -112,48 +104,8 @@ def _few(samples: Any, limit: int = 6) -> str:
 
 def farkas_on(X: NDArray[Any], y: Floats, support: NDArray[np.intp]) -> dict[int, Fraction] | None:
     """Return the exact Farkas weights with this support, if they exist, are unique and are not negative."""
-    import flint
-
-    integers = _integers(X[support], y[support])
-    features = _independent_features(X[support[:-1]])
-    if len(features) < len(support) - 1:
+    values = relation(X, y, support)
+    if values is None or min(values.values()) < 0:
         return None
-    square = flint.fmpz_mat([[integers[i][k] for i in range(len(support) - 1)] for k in features])
-    right = flint.fmpz_mat([[-integers[-1][k]] for k in features])
-    try:
-        solution = square.solve(right)
-    except ZeroDivisionError:
-        return None
-    values = [Fraction(int(v.p), int(v.q)) for v in solution.entries()] + [Fraction(1)]
-    total = sum(values)
-    if min(values) < 0 or not _vanishes(integers, values):
-        return None
-    return {int(i): value / total for i, value in zip(support, values, strict=True) if value}
-
-
-def _independent_features(rows: NDArray[Any]) -> list[int]:
-    """Return as many features as there are rows, chosen by pivoted QR to be as independent as possible."""
-    scale = np.abs(rows.astype(np.float64)).max(axis=1, keepdims=True)
-    pivots = qr(rows / scale, mode="r", pivoting=True)[1]
-    return [int(k) for k in pivots[: len(rows)]]
-
-
-def _integers(X: NDArray[Any], y: Floats) -> list[list[int]]:
-    """Return y_i x_i in integers, each feature (column) multiplied by a power of two of its own."""
-    fractions, exponents = np.frexp(y[:, None] * X)
-    mantissas = np.ldexp(fractions, 53).astype(np.int64)
-    lowest = np.where(mantissas != 0, exponents, 5000).min(axis=0)
-    shifts = np.where(mantissas != 0, exponents - lowest, 0)
-    return [
-        [m << s for m, s in zip(*pair, strict=True)] for pair in zip(mantissas.tolist(), shifts.tolist(), strict=True)
-    ]
-
-
-def _vanishes(integers: list[list[int]], weights: list[Fraction]) -> bool:
-    """Whether sum_i weights_i integers_i is zero, exactly."""
-    import flint
-
-    common = math.lcm(*(weight.denominator for weight in weights))
-    row = flint.fmpz_mat([[int(weight * common) for weight in weights]])
-    product = row * flint.fmpz_mat(integers)
-    return not any(product.entries())
+    total = sum(values.values())
+    return {i: value / total for i, value in values.items() if value}

@@ -1,7 +1,8 @@
-"""The margin programs as CVXPY states them: the one place where they are written as a reader would write them."""
+"""The programs as CVXPY states them: the one place where they are written as a reader would write them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,51 @@ from numpy.typing import NDArray
 
 from theorykit._numerics.errors import TheorykitError, unknown_name
 from theorykit._numerics.rounding import Floats
+from theorykit.programs._norms import Norm
 
 
 class SolverError(TheorykitError):
-    """A CVXPY solver gave no optimal answer; the message has its status and what its vectors prove."""
+    """A solver gave no optimal answer; the message has its status and what its vectors prove."""
 
 
-def statement(X: NDArray[Any], y: Floats, norm: int) -> Any:
-    """Return the `cvxpy.Problem`: minimise 1/2 ||w||_2^2 (norm 2) or ||w||_1 subject to y_i <w, x_i> >= 1."""
+def statement(X: NDArray[Any], y: Floats, norm: Norm) -> Any:
+    """Return the `cvxpy.Problem`: minimise 1/2 ||w||_2^2 (norm 2) or ||w|| subject to y_i <w, x_i> >= 1."""
     import cvxpy as cp
 
     w = cp.Variable(X.shape[1], name="w")
-    size = cp.norm1(w) if norm == 1 else 0.5 * cp.sum_squares(w)
-    return cp.Problem(cp.Minimize(size), [cp.multiply(y, X.astype(np.float64) @ w) >= 1.0])
+    return cp.Problem(cp.Minimize(_size(w, norm)), [cp.multiply(y, X.astype(np.float64) @ w) >= 1.0])
+
+
+def equations_statement(X: NDArray[Any], y: Floats, norm: Norm) -> Any:
+    """Return the `cvxpy.Problem`: minimise 1/2 ||w||_2^2 (norm 2) or ||w|| subject to <w, x_i> = y_i."""
+    import cvxpy as cp
+
+    w = cp.Variable(X.shape[1], name="w")
+    return cp.Problem(cp.Minimize(_size(w, norm)), [X.astype(np.float64) @ w == y])
+
+
+def _size(w: Any, norm: Norm) -> Any:
+    import cvxpy as cp
+
+    if norm.groups is not None:
+        return cp.sum(cp.norm(_as_rows(w, norm.groups), 2, axis=1))
+    if norm.kind == 2:
+        return 0.5 * cp.sum_squares(w)
+    return cp.norm_inf(w) if norm.kind == math.inf else cp.norm1(w)
+
+
+def _as_rows(w: Any, groups: NDArray[np.int64]) -> Any:
+    """Return the matrix with one group in each row, filled up with zeros."""
+    import cvxpy as cp
+    from scipy import sparse
+
+    order = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    width = int(sizes.max())
+    places = np.concatenate([g * width + np.arange(size) for g, size in enumerate(sizes)])
+    shape = (len(sizes) * width, len(groups))
+    spread = sparse.csr_matrix((np.ones(len(groups)), (places, order)), shape=shape)
+    return cp.reshape(spread @ w, (len(sizes), width), order="C")
 
 
 def checked_solver(solver: str) -> str:

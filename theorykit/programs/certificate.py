@@ -6,37 +6,18 @@ mu >= 0 gives ``gamma_p <= ||Z^T mu||_q / sum(mu)``, q the dual norm. It does no
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError, TheorykitError
-from theorykit._numerics.rounding import (
-    Floats,
-    Rows,
-    column_products,
-    down,
-    norm_upper,
-    row_products,
-    scale_rows,
-    sum_bounds,
-    up,
-)
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.rounding import Floats, Rows, column_products, down, row_products, scale_rows, sum_bounds, up
 from theorykit._numerics.validate import matrix, signs, vector
-
-_SLACK = 1e-9
-"""How much wider than the recomputed interval (relatively) a claimed one may be: other machines, not other numbers."""
-
-_HASHED_ROWS = 64
-
-
-class CertificateError(TheorykitError):
-    """A certificate does not hold for the data it was shown; the message says what does not match."""
+from theorykit.programs._norms import Kind, Norm, checked_norm
+from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +26,7 @@ class Certificate:
 
     Attributes
     ----------
-    norm : {1, 2}
+    norm : {1, 2, inf, "group"}
         The p of the margin.
     lower, upper : float
         Rounded outward: proofs, not estimates. ``lower`` is -inf when w does not separate the samples.
@@ -56,16 +37,19 @@ class Certificate:
     data_hash : str
         SHA-256 of Z = diag(y) X, the same for int8 and float64 copies.
     digest : str
-        SHA-256 of all of the above: an edited certificate does not verify.
+        SHA-256 of everything else: an edited certificate does not verify.
+    groups : ndarray of int, shape (d,), or None
+        The group of each feature, 0 .. number of groups - 1, for norm "group".
     """
 
-    norm: int
+    norm: Kind
     lower: float
     upper: float
     w: Floats = field(repr=False)
     dual: Floats = field(repr=False)
     data_hash: str = field(repr=False)
     digest: str = field(repr=False)
+    groups: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
     def gap(self) -> float:
@@ -98,18 +82,24 @@ class Certificate:
         """
         data = matrix("X", X)
         labels = signs("y", y, length=len(data))
-        if data_hash(data, labels) != self.data_hash:
+        if hash_rows(data, labels) != self.data_hash:
             raise CertificateError("the data (X, y) are not the ones this certificate was made for")
         if not intact(self):
             raise CertificateError("a stored vector or bound was changed after the certificate was made")
-        lower, upper = bounds(scale_rows(data), labels, self.w, self.dual, self.norm)
-        if not _contains(self.lower, self.upper, lower, upper):
-            claimed, found = f"[{self.lower!r}, {self.upper!r}]", f"[{lower!r}, {upper!r}]"
-            raise CertificateError(f"the claimed interval {claimed} is not the one that the vectors prove, {found}")
+        norm = Norm(self.norm, self.groups)
+        check_interval(self.lower, self.upper, *bounds(scale_rows(data), labels, self.w, self.dual, norm))
         return True
 
 
-def certify(X: ArrayLike, y: ArrayLike, w: ArrayLike, dual: ArrayLike, *, norm: int = 2) -> Certificate:
+def certify(
+    X: ArrayLike,
+    y: ArrayLike,
+    w: ArrayLike,
+    dual: ArrayLike,
+    *,
+    norm: Kind | Literal["inf"] = 2,
+    groups: ArrayLike | None = None,
+) -> Certificate:
     """Make the certificate of any primal-dual pair, whoever found it.
 
     Parameters
@@ -121,7 +111,9 @@ def certify(X: ArrayLike, y: ArrayLike, w: ArrayLike, dual: ArrayLike, *, norm: 
         Any vector; only its direction matters for the bound.
     dual : array_like, shape (n,)
         Any non-negative vector with a positive sum; stored divided by its sum.
-    norm : {1, 2}
+    norm : {2, 1, inf, "inf", "group"}
+    groups : array_like of int, shape (d,), optional
+        The group of each feature, for norm "group": the sum over groups of the Euclidean norms.
 
     Returns
     -------
@@ -148,32 +140,25 @@ def certify(X: ArrayLike, y: ArrayLike, w: ArrayLike, dual: ArrayLike, *, norm: 
         raise InputError(
             "dual", f"smallest {multipliers.min():g}, largest {multipliers.max():g}", "weights >= 0, not all 0"
         )
-    return seal(data, labels, scale_rows(data), weights, multipliers, checked_norm(norm))
+    return seal(data, labels, scale_rows(data), weights, multipliers, checked_norm(norm, groups, data.shape[1]))
 
 
-def seal(X: NDArray[Any], y: Floats, rows: Rows, w: Floats, dual: Floats, norm: int) -> Certificate:
+def seal(X: NDArray[Any], y: Floats, rows: Rows, w: Floats, dual: Floats, norm: Norm) -> Certificate:
     """Make a certificate from checked arrays (`rows` is X scaled: large data are scaled once)."""
     dual = dual / dual.max() if dual.max() > 0.0 else np.ones(len(dual))
     dual /= math.fsum(dual)
     lower, upper = bounds(rows, y, w, dual, norm)
-    source = data_hash(X, y)
-    return Certificate(norm, lower, upper, w, dual, source, _digest(norm, lower, upper, w, dual, source))
+    parts = norm.kind, lower, upper, w, dual, hash_rows(X, y)
+    return Certificate(*parts, _digest(*parts, norm.groups), norm.groups)
 
 
 def intact(certificate: Certificate) -> bool:
     """Whether the stored vectors and bounds are the ones the digest was made of."""
     c = certificate
-    return _digest(c.norm, c.lower, c.upper, c.w, c.dual, c.data_hash) == c.digest
+    return _digest(c.norm, c.lower, c.upper, c.w, c.dual, c.data_hash, c.groups) == c.digest
 
 
-def checked_norm(norm: Any) -> int:
-    """Return the norm if it is 1 or 2."""
-    if isinstance(norm, bool) or not isinstance(norm, (int, np.integer)) or norm not in (1, 2):
-        raise InputError("norm", repr(norm), "1 or 2")
-    return int(norm)
-
-
-def bounds(rows: Rows, y: Floats, w: Floats, dual: Floats, norm: int) -> tuple[float, float]:
+def bounds(rows: Rows, y: Floats, w: Floats, dual: Floats, norm: Norm) -> tuple[float, float]:
     """Return lower and upper bounds on gamma_p, rounded outward; -inf and inf where the vectors prove nothing."""
     return _lower_bound(rows, y, w, norm), upper_bound(rows, y, dual, norm)
 
@@ -184,60 +169,29 @@ def smallest_margin(rows: Rows, y: Floats, w: Floats) -> float:
     return float(np.where(y > 0, lower, -upper).min())
 
 
-def _lower_bound(rows: Rows, y: Floats, w: Floats, norm: int) -> float:
+def _lower_bound(rows: Rows, y: Floats, w: Floats, norm: Norm) -> float:
     smallest = smallest_margin(rows, y, w)
     if not smallest > 0.0:
         return -math.inf
-    return float(down(smallest / norm_upper(np.abs(w), norm)))
+    return float(down(smallest / norm.upper(np.abs(w))))
 
 
-def upper_bound(rows: Rows, y: Floats, dual: Floats, norm: int) -> float:
+def upper_bound(rows: Rows, y: Floats, dual: Floats, norm: Norm) -> float:
     """Return the proved upper bound ||Z^T dual||_q / sum(dual) on gamma_p; inf where the dual proves nothing."""
     total = sum_bounds(dual)[0]
     if not total > 0.0 or dual.min() < 0.0:
         return math.inf
     lower, upper = column_products(rows, y * dual)
-    dual_norm = norm_upper(np.maximum(-lower, upper), math.inf if norm == 1 else 2)
-    return float(up(dual_norm / total))
+    return float(up(norm.dual_upper(np.maximum(-lower, upper)) / total))
 
 
-def _contains(lower: float, upper: float, proved_lower: float, proved_upper: float) -> bool:
-    """Whether [lower, upper] holds what was proved, and is no looser."""
-    return proved_lower * (1.0 - _SLACK) <= lower <= proved_lower and proved_upper <= upper <= proved_upper * (
-        1.0 + _SLACK
-    )
-
-
-def data_hash(X: NDArray[Any], y: Floats) -> str:
-    """Return the SHA-256 of Z = diag(y) X: of its int8 bytes where Z fits, else of its float64 bytes (little endian).
-
-    Examples
-    --------
-    >>> X = np.array([[1, -1]], dtype=np.int8)
-    >>> data_hash(X, np.ones(1)) == data_hash(X.astype(float), np.ones(1))
-    True
-    """
-    small = _fits_int8(X)
-    digest = hashlib.sha256(f"{X.shape[0]} x {X.shape[1]} {'int8' if small else 'float64'} ".encode())
-    for start in range(0, len(X), _HASHED_ROWS):
-        rows, labels = X[start : start + _HASHED_ROWS], y[start : start + _HASHED_ROWS, None]
-        if small:
-            digest.update((rows.astype(np.int8, copy=False) * labels.astype(np.int8)).tobytes())
-        else:
-            digest.update((np.multiply(rows, labels, dtype="<f8") + 0.0).tobytes())  # + 0.0: no negative zeros
-    return digest.hexdigest()
-
-
-def _fits_int8(X: NDArray[Any]) -> bool:
-    """Whether X and -X are integers that int8 holds (-128 has no negative there)."""
-    if X.dtype == np.int8:
-        return bool(X.min() > -128)
-    return all(bool((np.abs(row) <= 127.0).all() and (row == np.rint(row)).all()) for row in X)
-
-
-def _digest(norm: int, lower: float, upper: float, w: Floats, dual: Floats, source: str) -> str:
-    head = json.dumps([int(norm), float(lower).hex(), float(upper).hex(), len(w), len(dual), source])
-    digest = hashlib.sha256(head.encode())
-    for values in (w, dual):
-        digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
-    return digest.hexdigest()
+def _digest(
+    norm: Kind,
+    lower: float,
+    upper: float,
+    w: Floats,
+    dual: Floats,
+    data_hash: str,
+    groups: NDArray[np.int64] | None,
+) -> str:
+    return digest("margin", norm=norm, lower=lower, upper=upper, w=w, dual=dual, data_hash=data_hash, groups=groups)

@@ -1,31 +1,30 @@
-"""Max-margin classifiers without bias, in l2 and l1, solved fast and certified."""
+"""Max-margin classifiers without bias, in every norm, solved fast and certified."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-import zipfile
-import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, Rows, down, scale_rows, up
-from theorykit._numerics.serial import replacing
 from theorykit._numerics.validate import matrix, signs
-from theorykit._version import __version__
-from theorykit.programs import _l1, _l2
-from theorykit.programs._scaled import Candidate, unscaled
+from theorykit.datasets import Dataset
+from theorykit.programs._fast import method, solve
+from theorykit.programs._norms import Kind, Norm, checked_norm
+from theorykit.programs._pair import Uniqueness, Verdict
+from theorykit.programs._scaled import Candidate, targets, unpacked, unscaled
+from theorykit.programs._sealed import hash_rows, read, write
 from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, solve_statement, solver_version, statement
 from theorykit.programs._triangle import one_thread
-from theorykit.programs.certificate import Certificate, checked_norm, data_hash, intact, seal, smallest_margin
+from theorykit.programs._uniqueness import of_margin
+from theorykit.programs.certificate import Certificate, intact, seal, smallest_margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +43,14 @@ class MaxMargin:
         Proved bounds on the optimal margin.
     distance_bound : float or None
         Norm 2: proved bound on ||w - w*||_2, with w* the exact optimum of min 1/2 ||w||^2 subject to Zw >= 1. None for
-        norm 1, whose optimum need not be unique.
-    norm : {1, 2}
+        the other norms, whose optimum need not be unique.
+    norm : {1, 2, inf, "group"}
+    uniqueness : {"proved", "disproved", "unknown"}
+        Whether w is proved to be the only solution, or proved not to be. Found out when first asked for.
+    uniqueness_reason : str
+        Why, in words.
+    alternative : ndarray, shape (d,), or None
+        Where uniqueness is disproved, another solution (to round-off); all between it and w are solutions, too.
     solver : str
         What solved it, with version.
     iterations : int
@@ -63,7 +68,7 @@ class MaxMargin:
     y: Floats = field(repr=False)
 
     @property
-    def norm(self) -> int:
+    def norm(self) -> Kind:
         """The p of the margin."""
         return self.certificate.norm
 
@@ -82,6 +87,25 @@ class MaxMargin:
         """The margin that w is proved to have."""
         return self.certificate.lower
 
+    @property
+    def uniqueness(self) -> Verdict:
+        """Whether w is the only solution: "proved", "disproved" or "unknown"."""
+        return self._uniqueness.verdict
+
+    @property
+    def uniqueness_reason(self) -> str:
+        """Why."""
+        return self._uniqueness.reason
+
+    @property
+    def alternative(self) -> Floats | None:
+        """Another solution, shape (d,), where uniqueness is disproved."""
+        return self._uniqueness.alternative
+
+    @cached_property
+    def _uniqueness(self) -> Uniqueness:
+        return of_margin(self.X, self.y, self.w, self.dual, Norm(self.norm, self.certificate.groups))
+
     def as_cvxpy(self) -> Any:
         """Return the program as a `cvxpy.Problem` in one variable w.
 
@@ -91,7 +115,7 @@ class MaxMargin:
         >>> problem.is_dcp(), problem.variables()[0].shape
         (True, (1,))
         """
-        return statement(self.X, self.y, self.norm)
+        return statement(self.X, self.y, Norm(self.norm, self.certificate.groups))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result and its data to one ``.npz`` file, whole or not at all.
@@ -105,20 +129,19 @@ class MaxMargin:
         InputError
             The file cannot be written.
         """
-        certificate = self.certificate
+        c = self.certificate
         head = {
-            "format": _FORMAT,
-            "norm": self.norm,
-            "lower": certificate.lower,
-            "upper": certificate.upper,
-            "data_hash": certificate.data_hash,
-            "digest": certificate.digest,
+            "norm": c.norm,
+            "lower": c.lower,
+            "upper": c.upper,
+            "data_hash": c.data_hash,
+            "digest": c.digest,
             "solver": self.solver,
             "iterations": self.iterations,
             "wall_s": self.wall_s,
         }
-        with replacing("path", path) as temporary, temporary.open("wb") as file:
-            np.savez(file, X=self.X, y=self.y, w=self.w, dual=self.dual, head=np.array(json.dumps(head)))
+        arrays = {"X": self.X, "y": self.y, "w": c.w, "dual": c.dual}
+        write(path, _FORMAT, head, arrays if c.groups is None else arrays | {"groups": c.groups})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MaxMargin:
@@ -137,43 +160,33 @@ class MaxMargin:
         InputError
             No such file, or not one that `save` wrote, or changed since.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise ValueError("damaged")
-            with np.load(Path(path), allow_pickle=False) as file:
-                X, y, w, dual = (file[name] for name in ("X", "y", "w", "dual"))
-                head = json.loads(str(file["head"]))
-            if head["format"] != _FORMAT:
-                raise ValueError(f"format {head['format']!r}")
-            bounds = head["norm"], head["lower"], head["upper"]
-            certificate = Certificate(*bounds, w, dual, head["data_hash"], head["digest"])
-            if not intact(certificate) or data_hash(X, y) != certificate.data_hash:
-                raise ValueError("its contents were changed")
-            distance = _distance_bound(certificate, scale_rows(X), y)
-            return cls(certificate, distance, head["solver"], head["iterations"], head["wall_s"], X, y)
-        except FileNotFoundError:
-            raise InputError("path", f"{path}, which does not exist", _SAVED) from None
-        except _UNREADABLE as problem:
-            raise InputError("path", f"{path} ({problem or type(problem).__name__})", _SAVED) from None
+        return read(path, _FORMAT, "MaxMargin.save", cls._rebuilt)
+
+    @classmethod
+    def _rebuilt(cls, head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> MaxMargin:
+        X, y, w, dual = (arrays[name] for name in ("X", "y", "w", "dual"))
+        bounds = head["norm"], head["lower"], head["upper"]
+        certificate = Certificate(*bounds, w, dual, head["data_hash"], head["digest"], arrays.get("groups"))
+        if not intact(certificate) or hash_rows(X, y) != certificate.data_hash:
+            raise ValueError("its contents were changed")
+        distance = _distance_bound(certificate, scale_rows(X), y)
+        return cls(certificate, distance, head["solver"], head["iterations"], head["wall_s"], X, y)
 
 
-_METHODS = {
-    1: f"theorykit {__version__} (HiGHS on a working set of features)",
-    2: f"theorykit {__version__} (active set in the dual)",
-}
 _POOR_GAP = 1e-3
 """Nobody expects our own method to be this far off: beyond it, say so instead of handing over the vectors."""
 
-_FORMAT = "theorykit max-margin 1"
-_SAVED = "a file written by MaxMargin.save"
-_UNREADABLE = (  # all that zipfile, numpy and json raise on a file that is not whole
-    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+_FORMAT = "theorykit max-margin 2"
 
 
-def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None = None) -> MaxMargin:
+def max_margin(
+    X: ArrayLike | Dataset,
+    y: ArrayLike | None = None,
+    *,
+    norm: Kind | Literal["inf"] = 2,
+    groups: ArrayLike | None = None,
+    solver: str | None = None,
+) -> MaxMargin:
     """Return the max-margin linear classifier without bias, with a proof of how good it is.
 
     ``gamma_p = max_w min_i y_i <w, x_i> / ||w||_p``. For p = 2 this is program K1 of the kernel regime (Lyu et al.,
@@ -181,16 +194,19 @@ def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None 
 
     Parameters
     ----------
-    X : array_like, shape (n, d)
+    X : array_like, shape (n, d), or Dataset
         int8 stays int8 (n = 256, d = 100 000 fits in 25 MB); anything else becomes float64. Any scale, and samples may
         differ in scale as they like; features that differ by more than 1e12 can be too ill-conditioned to certify.
     y : array_like, shape (n,)
-        Labels +1 or -1. One class alone is fine: there is no bias.
-    norm : {2, 1}
-        The p of the margin.
+        Labels +1 or -1. One class alone is fine: there is no bias. Left out with a data set, which has its own.
+    norm : {2, 1, inf, "inf", "group"}
+        The p of the margin; "group" is the sum over groups of the Euclidean norms.
+    groups : array_like of int, shape (d,), optional
+        The group of each feature, any integers, for norm "group".
     solver : str, optional
         An installed CVXPY solver ("CLARABEL", "HIGHS", ...), to solve the program as CVXPY states it. Default: block
-        pivoting or non-negative least squares in the dual (norm 2), HiGHS on a working set of features (norm 1).
+        pivoting or non-negative least squares in the dual (norm 2), HiGHS on a working set of features (norm 1) or on
+        all of them (inf), Clarabel on a working set of groups and Newton's method (group).
 
     Returns
     -------
@@ -199,8 +215,8 @@ def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None 
     Raises
     ------
     InputError
-        NaN or infinite entries, labels other than +-1, lengths that differ, no samples, norm not 1 or 2, a solver that
-        is not installed.
+        NaN or infinite entries, labels other than +-1, lengths that differ, no samples, an unknown norm, groups that
+        are missing or misshapen, a solver that is not installed.
     NotSeparableError
         No w has a positive margin: with an exact proof, or, where none was in reach, a proved bound on the margin.
     SolverError
@@ -220,9 +236,10 @@ def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None 
     (True, True)
     """
     started = time.perf_counter()
-    data = matrix("X", X)
-    labels = signs("y", y, length=len(data))
-    kind = checked_norm(norm)
+    points, given = unpacked(X, y)
+    data = matrix("X", points)
+    labels = signs("y", given, length=len(data))
+    kind = checked_norm(norm, groups, data.shape[1])
     name = None if solver is None else checked_solver(solver)
     hopeless = at_once(data, labels)
     if hopeless is not None:
@@ -230,7 +247,7 @@ def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None 
     rows = scale_rows(data)
     if name is None:
         with one_thread():
-            candidate, title = unscaled((_l1 if kind == 1 else _l2).solve(rows, labels), rows), _METHODS[kind]
+            candidate, title = unscaled(solve(rows, labels, targets(rows), kind), rows), method(kind)
     else:
         candidate, title = _stated(data, labels, rows, kind, name), solver_version(name)
     certificate = _sealed(data, labels, rows, candidate, kind)
@@ -245,14 +262,14 @@ def max_margin(X: ArrayLike, y: ArrayLike, *, norm: int = 2, solver: str | None 
     return MaxMargin(certificate, distance, title, candidate.iterations, wall_s, data, labels)
 
 
-def _sealed(X: NDArray[Any], y: Floats, rows: Rows, candidate: Candidate, norm: int) -> Certificate:
+def _sealed(X: NDArray[Any], y: Floats, rows: Rows, candidate: Candidate, norm: Norm) -> Certificate:
     """Certify the pair, with w scaled to smallest margin 1 where it separates."""
     smallest = smallest_margin(rows, y, candidate.w)
     w = candidate.w / smallest if smallest > 0.0 else candidate.w
     return seal(X, y, rows, w, candidate.dual, norm)
 
 
-def _stated(X: NDArray[Any], y: Floats, rows: Rows, norm: int, solver: str) -> Candidate:
+def _stated(X: NDArray[Any], y: Floats, rows: Rows, norm: Norm, solver: str) -> Candidate:
     """Solve the CVXPY statement; anything but "optimal" raises, with what the vectors prove all the same."""
     w, dual, status, iterations = solve_statement(statement(X, y, norm), solver)
     if status in ("infeasible", "infeasible_inaccurate"):
@@ -269,12 +286,12 @@ def _stated(X: NDArray[Any], y: Floats, rows: Rows, norm: int, solver: str) -> C
 
 
 def _distance_bound(certificate: Certificate, rows: Rows, y: Floats) -> float | None:
-    """Bound ||w - w*||_2, rounded outward; None for norm 1.
+    """Bound ||w - w*||_2, rounded outward; None for other norms than 2.
 
     With m the smallest margin, w/m is feasible and has 1/2 ||w/m||^2 <= 1/(2 lower^2); the optimum has at least
     1/(2 upper^2). By strong convexity ||w/m - w*||^2 <= 1/lower^2 - 1/upper^2. From w/m to w it is |m - 1| ||w/m||.
     """
-    if certificate.norm == 1:
+    if certificate.norm != 2:
         return None
     smallest = smallest_margin(rows, y, certificate.w)
     ratio = down(certificate.lower / certificate.upper)
