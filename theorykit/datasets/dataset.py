@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import integer, matrix, signs, vector
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import choice, integer, matrix, signs, text, vector
 from theorykit.datasets.files import read_csv, read_npz
 
 Task = Literal["classification", "regression"]
@@ -179,8 +179,8 @@ class Dataset:
         Traceback (most recent call last):
         theorykit._numerics.errors.InputError: y: got 1 at index 0 and -1 at index 1 for identical rows of X; wanted the same label for the same sample
         """  # noqa: E501 - a message is one line
-        if task not in ("classification", "regression"):
-            raise unknown_name("task", str(task), ["classification", "regression"])
+        choice("task", task, ["classification", "regression"])
+        text("name", name)
         features, labels = _checked("X", X, "y", y, task)
         _refuse_contradictions(features, labels)
         return cls(features, labels, task, name, test=_checked_test(X_test, y_test, features.shape[1], task))
