@@ -23,7 +23,7 @@ _PRESETS = Path(__file__).parent / "presets"
 _BASE = "paper"  # the name of the file's own values, without any profile's changes
 _REQUIRED = object()
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2  # rtol, as `theorykit.flow.gradient_flow` takes it (which is slow to import)
-_SHORTEST, _LONGEST = 1e-100, 100.0  # s_end: nothing is new long after s = 1, and the way there would take minutes
+_SHORTEST, _LONGEST = 1e-100, 1000.0  # s_end: all that happens does so around s = 1, and steps are about 1 in tau
 _MOST_POINTS = 100_000
 _STATISTICS = [
     *("train_loss", "test_loss", "train_accuracy", "test_accuracy"),
@@ -105,7 +105,7 @@ def load_experiment(
         [model]       kind ["diagonal"], degree [2]
         [problem]     loss ["logistic"], alpha > 1 or log_alpha > 0, weight_decay > 0 or log_weight_decay,
                       init ["theory"]
-        [flow]        s_end [2.5] (at most 100) or tau_end (at most 100 log alpha), rtol [1e-6] (1e-12 to 1e-2),
+        [flow]        s_end [2.5] (at most 1000) or tau_end (at most 1000 log alpha), rtol [1e-6] (1e-12 to 1e-2),
                       points [200]
         [predictors]  kernel [true], rich [true for degree 2, the only one for which the theory has it],
                       c [0.3] of the early and late times T-_c and T+_c, s = 1 - c and 1 + c
