@@ -23,7 +23,9 @@ _PRESETS = Path(__file__).parent / "presets"
 _BASE = "paper"  # the name of the file's own values, without any profile's changes
 _REQUIRED = object()
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2  # rtol, as `theorykit.flow.gradient_flow` takes it (which is slow to import)
-_SHORTEST, _LONGEST = 1e-100, 1000.0  # s_end: all that happens does so around s = 1, and steps are about 1 in tau
+_SHORTEST, _LONGEST = 1e-100, 1000.0  # s_end: all that happens does so around s = 1
+_MOST_TAU = 1e5  # steps are about 1 in tau: half a minute for small data
+_HIGHEST_DEGREE = 100
 _MOST_POINTS = 100_000
 _STATISTICS = [
     *("train_loss", "test_loss", "train_accuracy", "test_accuracy"),
@@ -102,11 +104,11 @@ def load_experiment(
                       kind = "digits": classes [[3, 8]], n_train [60], seed [0]
                       kind = "npz": path, task ["classification"]; kind = "csv": path, label ["y"], task
                       (paths are relative to the TOML file)
-        [model]       kind ["diagonal"], degree [2]
+        [model]       kind ["diagonal"], degree [2] (at most 100)
         [problem]     loss ["logistic"], alpha > 1 or log_alpha > 0, weight_decay > 0 or log_weight_decay,
                       init ["theory"]
-        [flow]        s_end [2.5] (at most 1000) or tau_end (at most 1000 log alpha), rtol [1e-6] (1e-12 to 1e-2),
-                      points [200]
+        [flow]        s_end [2.5] (at most 1000) or tau_end = s_end log alpha (at most 1e5 with either key),
+                      rtol [1e-6] (1e-12 to 1e-2), points [200]
         [predictors]  kernel [true], rich [true for degree 2, the only one for which the theory has it],
                       c [0.3] of the early and late times T-_c and T+_c, s = 1 - c and 1 + c
         [events]      name of a statistic = list of levels, such as test_accuracy = [0.6, 0.99]
@@ -274,9 +276,11 @@ def _check_end(settings: Settings, where: str) -> None:
     problem, flow = settings["problem"], settings["flow"]
     log_alpha = problem["log_alpha"] if "log_alpha" in problem else math.log(problem["alpha"])
     if "s_end" in flow:
-        finite(f"{where}flow.s_end", flow["s_end"], minimum=_SHORTEST, maximum=_LONGEST)
+        most = min(_LONGEST, _MOST_TAU / log_alpha)
+        finite(f"{where}flow.s_end", flow["s_end"], minimum=_SHORTEST, maximum=most)
     else:
-        finite(f"{where}flow.tau_end", flow["tau_end"], minimum=_SHORTEST * log_alpha, maximum=_LONGEST * log_alpha)
+        most = min(_LONGEST * log_alpha, _MOST_TAU)
+        finite(f"{where}flow.tau_end", flow["tau_end"], minimum=_SHORTEST * log_alpha, maximum=most)
 
 
 def _fill_predictors(settings: Settings, where: str) -> None:
@@ -353,7 +357,7 @@ _DATA: dict[str, dict[str, tuple[_Check, Any]]] = {
 _TABLES: dict[str, dict[str, tuple[_Check, Any]]] = {
     "model": {
         "kind": (partial(choice, known=["diagonal"]), "diagonal"),
-        "degree": (partial(integer, minimum=2, maximum=_LARGEST), 2),
+        "degree": (partial(integer, minimum=2, maximum=_HIGHEST_DEGREE), 2),
     },
     "problem": {
         "loss": (partial(choice, known=["exponential", "logistic", "squared"]), "logistic"),

@@ -56,17 +56,17 @@ def draw(trajectory: Trajectory, c: float = 0.3, *, caption: str = "", interpola
     2
     """
     if "test_accuracy" in trajectory.stats:
-        panels = [("accuracy", _curves(trajectory, _ACCURACIES))]
+        panels = [("accuracy", 1.0, _curves(trajectory, _ACCURACIES))]
     else:
-        panels = [("$\\log_{10}$ loss", _log_losses(trajectory))]
-    panels.append(("cosine of $w$ with", _curves(trajectory, _NORMS if interpolating else _MARGINS)))
-    panels = [(label, curves) for label, curves in panels if curves]
+        panels = [("$\\log_{10}$ loss", np.inf, _log_losses(trajectory))]
+    panels.append(("cosine of $w$ with", 1.0, _curves(trajectory, _NORMS if interpolating else _MARGINS)))
+    panels = [panel for panel in panels if panel[2]]
     figure = Figure(figsize=(3.4, 1.1 + 1.45 * len(panels) + 0.25 * bool(caption)), layout="constrained")
     if caption:
         figure.suptitle(textwrap.fill(caption, 64), fontsize=_SIZE - 1, color=_GREY)
     column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (label, curves) in zip(column, panels, strict=True):
-        _draw_panel(axes, trajectory.s, curves, label)
+    for axes, (label, full, curves) in zip(column, panels, strict=True):
+        _draw_panel(axes, trajectory.s, curves, label, full)
         for time in (1.0 - c, 1.0 + c):
             axes.axvline(time, color=_GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
     _mark_times(column[0], c, float(trajectory.s[-1]))
@@ -96,13 +96,14 @@ def _log_losses(trajectory: Trajectory) -> _Curves:
     return {name: (np.where(np.isfinite(log), log, np.nan), color) for name, (log, color) in logarithms.items()}
 
 
-def _draw_panel(axes: Axes, s: NDArray[np.float64], curves: _Curves, label: str) -> None:
+def _draw_panel(axes: Axes, s: NDArray[np.float64], curves: _Curves, label: str, full: float) -> None:
+    """Draw the curves of one panel; where they come near a full score, the axis shows it."""
     for values, color in curves.values():
         axes.plot(s, values, color=color, linewidth=1.3)
     low = min(float(np.nanmin(values)) for values, _ in curves.values())
     high = max(float(np.nanmax(values)) for values, _ in curves.values())
-    if 0.9 < high < 1.0 and low >= -1.0:  # a score: the axis shows how much is missing to a full one
-        high = 1.0
+    if 0.9 * full < high < full:
+        high = full
     room = 0.22 * (high - low) + 0.01  # for the names above and below the curves
     axes.set_xlim(0.0, float(s[-1]))
     axes.set_ylim(low - room, high + room)

@@ -334,7 +334,7 @@ def _caption(summary: Mapping[str, Any]) -> str:
     """Return what was simulated: sizes, scales and loss."""
     data, problem = summary["data"], summary["settings"]["problem"]
     scales = [
-        f"{sign} = {problem[key]:g}"
+        f"{sign} = {problem[key]:g}".replace("-", "−")
         for key, sign in (("alpha", "α"), ("log_alpha", "log α"), ("weight_decay", "λ"), ("log_weight_decay", "log λ"))
         if key in problem
     ]
