@@ -180,7 +180,7 @@ def test_what_is_no_toml_value_is_a_text(tmp_path):
         written(tmp_path, GOOD), overrides=["problem.loss=squared", "problem.init = unit"]
     ).settings
     assert (settings["problem"]["loss"], settings["problem"]["init"]) == ("squared", "unit")
-    with pytest.raises(InputError, match="data.d: got '1 2'; wanted an integer"):
+    with pytest.raises(InputError, match=r"data.d: got '1 2'; wanted an integer"):
         load_experiment(written(tmp_path, GOOD), overrides=["data.d=1 2"])
 
 

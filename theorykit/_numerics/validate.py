@@ -67,9 +67,10 @@ def integer(argument: str, value: Any, *, minimum: int, maximum: int | None = No
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise InputError(argument, shown(value), f"an integer >= {minimum}")
-    if maximum is not None and value > maximum:
-        raise InputError(argument, shown(value), f"an integer <= {maximum}")
-    return int(value)
+    number = int(value)
+    if maximum is not None and number > maximum:
+        raise InputError(argument, shown(number), f"an integer <= {maximum}")
+    return number
 
 
 def choice(argument: str, value: Any, known: Sequence[str]) -> str:

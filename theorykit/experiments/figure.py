@@ -93,7 +93,11 @@ def _log_losses(trajectory: Trajectory) -> _Curves:
     if "test_loss" in trajectory.stats:
         with np.errstate(divide="ignore"):
             logarithms["test"] = (np.log10(trajectory.stats["test_loss"]), _GREEN)
-    return {name: (np.where(np.isfinite(log), log, np.nan), color) for name, (log, color) in logarithms.items()}
+    return {
+        name: (np.where(np.isfinite(log), log, np.nan), color)
+        for name, (log, color) in logarithms.items()
+        if np.isfinite(log).any()
+    }
 
 
 def _draw_panel(axes: Axes, s: NDArray[np.float64], curves: _Curves, label: str, full: float) -> None:
@@ -149,6 +153,8 @@ def _widest_gap(curves: list[NDArray[np.float64]], width: int) -> slice:
 
     def gap(start: int) -> float:
         inside = [values[start : start + width] for values in curves]
+        if not all(np.isfinite(values).any() for values in inside):
+            return -np.inf
         lowest, highest = sorted([inside[0], inside[-1]], key=lambda values: float(np.nanmean(values)))
         return float(np.nanmin(highest) - np.nanmax(lowest))
 
