@@ -186,6 +186,15 @@ def test_doctor_finds_this_environment_sound(run: Run) -> None:
     names = [line.split()[0] for line in out.splitlines()]
     assert {"theorykit", "python", "numpy", "cvxpy", "processors", "cache", "compiler", "solvers"} <= set(names)
     assert "PROBLEM" not in out
+    assert out.splitlines()[-1].split(maxsplit=1) == ["verdict", "all is in order"]
+
+
+def test_version_and_presets_are_shown(run: Run) -> None:
+    from theorykit import __version__
+
+    assert run("--version") == (0, f"theorykit {__version__}\n", "")
+    help_text = run("simulate", "--help").out
+    assert all(name in help_text for name in ("fig-1a", "fig-1b", "digits", "problem.loss="))
 
 
 def test_doctor_reports_what_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
