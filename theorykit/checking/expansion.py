@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,7 @@ class Expansion:
         if x_.size < len(self.terms) + 2:
             raise InputError("ladder", f"{x_.size} rungs", f"at least {len(self.terms) + 2} for the form {self.form}")
         largest = max(np.abs(y_).max(), np.abs(noise_).max(), np.finfo(np.float64).tiny)
-        unit = 2.0 ** (np.frexp(largest)[1] - 1)  # a power of two: exact, and numbers near the largest float fit in
+        unit = 2.0 ** (math.frexp(largest)[1] - 1)  # a power of two: exact, and numbers near the largest float fit in
         answer = self._fit(x_, y_ / unit, noise_ / unit)
         with np.errstate(over="ignore"):
             return answer.times(unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -105,11 +106,12 @@ def overview(results: Sequence[ClaimResult]) -> Figure:
     columns = max(1, min(3, len(results)))
     rows = max(1, math.ceil(len(results) / columns))
     with _style():
-        figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+        figure = Figure(figsize=(1.3 * _PANEL[0] * columns, 1.2 * _PANEL[1] * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, result in zip(panels, results, strict=False):
             _draw_result(axes, result)
-            axes.set_title(f"{result.claim}: {verdict_text(result.verdict)}\n{_literal(setting(result))}")
+            title = textwrap.fill(_literal(setting(result)), 36)
+            axes.set_title(f"{result.claim}: {verdict_text(result.verdict)}\n{title}")
         for axes in panels[len(results) :]:
             axes.set_axis_off()
     return figure

@@ -317,9 +317,9 @@ def _how(item: ClaimResult) -> str:
     fit = item.limit_fit or {}
     name = "limit" if fit.get("is_limit", True) else "coefficient"
     return (
-        f"The {name} is that of a weighted least-squares fit to all rungs of an instance. Its bar is the largest "
-        f"change of the {name} under {len(fit.get('refits', ()))} refits (see “Extrapolation”), plus the residuals and "
-        "the errors of the rungs, both carried through the fit, plus the spread between instances."
+        f"The {name} is that of a weighted least-squares fit to all rungs of an instance. Its bar: the largest change "
+        f"of the {name} under {len(fit.get('refits', ()))} refits (see “Extrapolation”), plus the residuals and the "
+        "errors of the rungs, both carried through the fit, plus the spread between instances."
     )
 
 

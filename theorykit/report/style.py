@@ -70,7 +70,7 @@ pre { background: var(--panel); border: 1px solid var(--line); padding: .8rem; w
 }
 @media (min-width: 641px) and (max-width: 1150px) {
   .cards { font-size: .78rem; } .cards th, .cards td { white-space: normal; padding: .3rem .3rem; }
-  .cards .verdict { white-space: nowrap; }
+  .cards .verdict, .cards td:nth-child(2) { white-space: nowrap; }
 }
 @media print { details > * { display: block; } .result { break-inside: avoid; } }
 """

@@ -22,7 +22,7 @@ class EarlyDirection(Claim):
     id, title, kind = "lyu2024.cor-3.6", "Early direction is max ℓ2-margin", "limit"
     source = Source("lyu2024", "Corollary 3.6")
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
-    quantity = "angle between w(T⁻) and the direction"
+    quantity = "angle to the ℓ2 direction"
     judged = "The angle between w(T⁻) and the certified direction is extrapolated in log(alpha) and must tend to 0."
     expansion = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
 

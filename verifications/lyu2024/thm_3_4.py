@@ -27,7 +27,7 @@ class KernelRegime(Claim):
     id, title, kind = "lyu2024.thm-3.4", "Kernel regime up to (1-c) log α / λ", "limit"
     source = Source("lyu2024", "Theorem 3.4")
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
-    quantity = "f at T⁻ over its prediction Z⟨φ, h*⟩"
+    quantity = "f(T⁻) / Z⟨φ, h*⟩"
     judged = (
         "Over random test points, the projection of f on its prediction is extrapolated in log(alpha) and must tend "
         "to 1, and the part of f off the prediction (relative to it) must tend to 0, each with an error below 0.05."
