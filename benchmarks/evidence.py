@@ -110,7 +110,10 @@ def nuclear(out: Path) -> tuple[bool, str]:
     """Nuclear-norm programs: agreement with other solvers, tampering."""
     import nuclear_agreement
 
-    rows, tampered = nuclear_agreement.run(_INSTANCES, 0), nuclear_agreement.tampered(_TAMPERED, 0)
+    rows, tampered = (
+        nuclear_agreement.run(len(nuclear_agreement.KINDS) * _INSTANCES, 0),
+        nuclear_agreement.tampered(_TAMPERED, 0),
+    )
     misses = [name for name in rows[0] if name.endswith("miss")]
     good = all(row["gap"] <= 1e-9 and not any(row[name] for name in misses) for row in rows)
     good = good and all(row["true"] and row["rejected"] for row in tampered)

@@ -13,7 +13,7 @@ from theorykit._numerics.rounding import Floats
 from theorykit._numerics.validate import matrix
 from theorykit.datasets import Dataset
 from theorykit.programs._gram import checked_gram
-from theorykit.programs._scaled import unpacked
+from theorykit.programs._scaled import only_with_model, unpacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def kernel_data(
     if gram is not None:
         if X is not None or model is not None:
             raise InputError("gram", "a Gram matrix beside " + ("X" if X is not None else "a model"), "one of them")
-        _only_with_model(init)
+        only_with_model(init)
         if y is None:
             raise InputError("y", "none", "one entry for each sample (row of the Gram matrix)")
         K = checked_gram("gram", gram)
@@ -102,7 +102,7 @@ def kernel_data(
         raise InputError("X", "none", "features, a data set, or gram=")
     points, labels = unpacked(X, y)
     if model is None:
-        _only_with_model(init)
+        only_with_model(init)
         return KernelData(matrix("X", points), "features", labels)
     return _of_model(model, points, labels, init)
 
@@ -115,8 +115,3 @@ def _of_model(model: Any, points: Any, labels: Any, init: str | ArrayLike) -> Ke
     inputs = np.asarray(points)
     K = checked_gram("model", np.asarray(model.ntk(inputs, None, theta), dtype=np.float64))
     return KernelData(K, "gram", labels, K.shape[1] if K.ndim == 4 else 1, model, inputs, theta)
-
-
-def _only_with_model(init: str | ArrayLike) -> None:
-    if not (isinstance(init, str) and init == "theory"):
-        raise InputError("init", "a direction without a model", "model=, whose direction it is")
