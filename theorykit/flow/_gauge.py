@@ -63,8 +63,8 @@ class Gauge:
     def read(self, theta: Floats, t: float, names: Collection[str]) -> dict[str, float]:
         """Return the named statistics of theta at flow time t."""
         wanted, out = set(names), dict[str, float]()
-        out["norm"] = float(np.linalg.norm(theta))
-        out["log_norm"] = float(np.log(out["norm"]))
+        out["log_norm"] = _log_norm(theta)
+        out["norm"] = float(np.exp(out["log_norm"]))
         if wanted & {"train_loss", "log_train_loss", "train_accuracy", "output_margin", "margin"}:
             out |= self._training(theta)
         if "log_delta" in wanted:
@@ -86,10 +86,10 @@ class Gauge:
         out = {"log_train_loss": log_loss, "train_loss": float(np.exp(log_loss))}
         if data.task != "regression":
             q = margins(f, data.y)
-            smallest, log_norm = float(q.min()), float(np.log(np.linalg.norm(theta)))
+            smallest = float(q.min())
             out["train_accuracy"] = float(np.average(q > 0.0, weights=weights))
             out["output_margin"] = smallest
-            out["margin"] = float(np.sign(smallest) * np.exp(np.log(abs(smallest)) - model.degree * log_norm))
+            out["margin"] = float(np.sign(smallest) * np.exp(np.log(abs(smallest)) - model.degree * _log_norm(theta)))
         return out
 
     def _log_delta(self, theta: Floats, t: float) -> float:
@@ -118,3 +118,9 @@ class Gauge:
             loss += float(np.sum(np.exp(log_losses(self.problem.loss, f, y))))
             right += float(np.sum(margins(f, y) > 0.0)) if data.task != "regression" else 0.0
         return {"test_loss": loss / data.test.n, "test_accuracy": right / data.test.n}
+
+
+def _log_norm(theta: Floats) -> float:
+    """Return log |theta|, without squares that overflow."""
+    size = float(np.abs(theta).max())
+    return float(np.log(size) + np.log(np.linalg.norm(theta / size))) if size > 0.0 else -math.inf

@@ -461,6 +461,7 @@ def _fingerprint(run: _Run, settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+@np.errstate(over="ignore", invalid="ignore", under="ignore")  # the last iterate before a divergence is huge
 def _result(run: _Run, settings: dict[str, Any], wall: float) -> Descent:
     problem, walk = run.walk.problem, run.walk
     steps = np.array(run.saved, dtype=np.int64)
@@ -497,9 +498,8 @@ def _message(run: _Run) -> str:
     if run.status == "stopped":
         return f"stopped at step {run.walk.taken} by {run.events[-1].name} = {run.events[-1].level:g}"
     walk, step = run.walk, run.walk.rule.step
-    walk_start = math.exp(walk.problem.log_alpha) * walk.problem.direction
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        limit = 2.0 / max(largest_curvature(walk.problem, walk_start), 1e-300)
+    start = math.exp(walk.problem.log_alpha) * walk.problem.direction
+    limit = 2.0 / max(largest_curvature(walk.problem, start), 1e-300)
     where = f"not finite after step {walk.taken + 1}: the step, {step:g}, is"
     if step >= limit:
         return f"{where} above 2/(largest curvature at the start) = {limit:.3g}: try one well below that"

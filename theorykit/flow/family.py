@@ -97,6 +97,7 @@ class Sweep:
         right.set_xlabel("log λ")
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
+            axes.locator_params(axis="x", nbins=6)
         left.legend(frameon=False)
         return figure
 
