@@ -255,9 +255,9 @@ def test_the_global_seed_does_not_matter_and_the_seed_does():
 
 def test_memory_does_not_grow_with_the_steps():
     peaks = []
-    for steps in (300_000, 1_500_000):
+    for steps in (600_000, 3_000_000):
         tracemalloc.start()
-        descend(steps=steps, step=1e-5, batch=1, replacement=True, label_noise=0.1, save=tk.SaveAt(num=20))
+        descend(steps=steps, step=1e-5, batch=1, replacement=True, label_noise=0.1, save=tk.SaveAt(num=2))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0] + 1e6
+    assert peaks[1] < 1.1 * peaks[0]
