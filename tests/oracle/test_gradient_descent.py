@@ -181,7 +181,7 @@ def of_a_matrix() -> tk.Problem:
 
 def of_a_linear_model() -> tk.Problem:
     data = tk.Dataset.from_arrays(np.random.default_rng(0).standard_normal((6, 3)), [1, -1, 1, 1, -1, 1])
-    return of_any_model(Linear(3), data, "logistic", np.ones(3), 0.7, 0.1)
+    return of_any_model(Linear(3), data, "logistic", "theory", 0.7, 0.1)  # which is 0
 
 
 def mean_loss(problem: tk.Problem, theta: np.ndarray) -> float:

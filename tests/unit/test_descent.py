@@ -29,8 +29,9 @@ def descend(problem: Any = PROBLEM, **settings: Any) -> tk.Descent:
     return tk.gradient_descent(problem, **({"step": 0.01, "steps": 40} | settings))
 
 
-def scaled(**scales: float) -> tk.Problem:
-    return tk.Problem(DiagonalNet(d=4), DATA, loss="squared", **({"log_alpha": 0.0, "log_weight_decay": 0.0} | scales))
+def scaled(**settings: Any) -> tk.Problem:
+    settings = {"log_alpha": 0.0, "log_weight_decay": 0.0} | settings
+    return tk.Problem(DiagonalNet(d=4), DATA, loss="squared", **settings)
 
 
 NAN = math.nan
@@ -81,7 +82,19 @@ REFUSED = {
     "checkpoint often": ({"checkpoint_every": NAN}, "checkpoint_every: got nan; wanted"),
     "checkpoint nowhere": ({"checkpoint": "no/such/folder/a.npz"}, "checkpoint: got .*; wanted a file in a folder"),
     "progress": ({"progress": 1}, "progress: got 1; wanted a function of the fraction done"),
-    "alpha": ({"problem": scaled(log_alpha=800.0)}, "log_alpha: got 800; wanted at most 700"),
+    "alpha": ({"problem": scaled(log_alpha=800.0)}, "log_alpha: got 800; wanted a start inside the float range"),
+    "alpha small": (
+        {"problem": scaled(log_alpha=-800.0)},
+        "log_alpha: got -800; wanted a start inside the float range",
+    ),
+    "start too large": (
+        {"problem": scaled(log_alpha=600.0, init=np.full(8, 1e300))},
+        r"log_alpha: got 600 with a direction of size 1e\+300; wanted a start inside the float range",
+    ),
+    "start too small": (
+        {"problem": scaled(log_alpha=-600.0, init=np.full(8, 1e-300))},
+        "log_alpha: got -600 with a direction of size 1e-300; wanted a start inside the float range",
+    ),
     "decay": ({"problem": scaled(log_weight_decay=800.0)}, "log_weight_decay: got 800; wanted at most 700"),
 }
 
@@ -233,6 +246,12 @@ def test_save_points(save, steps):
     np.testing.assert_allclose(run.t, 0.01 * np.array(steps))
     np.testing.assert_allclose(run.tau, 0.001 * np.array(steps))
     np.testing.assert_allclose(run.s, run.tau / math.log(1.5))
+
+
+def test_a_start_whose_loss_overflows_diverges_at_once():
+    run = descend(scaled(log_alpha=650.0))
+    assert (run.status, run.steps.tolist(), run.counts["steps"]) == ("diverged", [0], 0)
+    assert "above 2/(largest curvature at the start) = 0" in run.message
 
 
 def test_what_a_descent_does_not_have():

@@ -46,7 +46,7 @@ class Gauge:
         names = ["train_loss", "log_train_loss", "norm", "log_norm"]
         if data.task != "regression":
             names += ["train_accuracy", "margin", "output_margin"]
-        if self.problem.log_weight_decay > -math.inf:
+        if self.problem.log_weight_decay > -math.inf and self.problem.direction.any():
             names.append("log_delta")
         names += [f"cos_{name}" for name in self.directions]
         if {"kernel", "rich"} <= set(self.directions):

@@ -29,6 +29,7 @@ from theorykit.flow.trajectory import _UNREADABLE, Snapshot, Trajectory, _event,
 Floats = NDArray[np.float64]
 
 _CHECKS = 10_000  # looks at the watched statistics in a run, unless told otherwise
+_LARGEST_LOG = 700.0
 _STATUSES = ("reached_end", "stopped", "diverged")
 
 
@@ -225,9 +226,9 @@ def gradient_descent(
     if progress is not None and not callable(progress):
         raise InputError("progress", repr(progress), "a function of the fraction done")
     walk = Walk(problem, rule, seed)
-    if not walk.sound:
-        wanted = "a start inside the float range, or gradient_flow, which has no such limit"
-        raise InputError("log_alpha", f"{problem.log_alpha:g}", wanted)
+    if not walk.sound or walk.theta.any() != problem.direction.any():
+        got = f"{problem.log_alpha:g} with a direction of size {np.abs(problem.direction).max():g}"
+        raise InputError("log_alpha", got, "a start inside the float range")
     settings = _settings(problem, walk, steps, seed)
     run = _Run(walk, gauge, watched, frozenset(stop), save_steps, every if watched else walk.at_once)
     began = time.perf_counter()
@@ -387,9 +388,11 @@ def _rule(
     label_noise = finite("label_noise", label_noise, minimum=0.0)
     if label_noise > 0.0 and problem.loss != "squared":
         raise InputError("label_noise", f"{label_noise:g} with loss {problem.loss!r}", "0, or loss='squared'")
-    if max(problem.log_alpha, problem.log_weight_decay) > 700.0:
-        name = "log_alpha" if problem.log_alpha > 700.0 else "log_weight_decay"
-        raise InputError(name, f"{getattr(problem, name):g}", "at most 700, or gradient_flow, which has no such limit")
+    if abs(problem.log_alpha) > _LARGEST_LOG:
+        wanted = "a start inside the float range, between -700 and 700, or gradient_flow, which has no such limit"
+        raise InputError("log_alpha", f"{problem.log_alpha:g}", wanted)
+    if problem.log_weight_decay > _LARGEST_LOG:
+        raise InputError("log_weight_decay", f"{problem.log_weight_decay:g}", "at most 700")
     return Rule(step, batch, replacement, label_noise), steps
 
 

@@ -165,7 +165,7 @@ def sweep(
     >>> problem = tk.Problem(tk.models.DiagonalNet(d=12), data, loss="exponential", alpha=10.0, weight_decay=1e-3)
     >>> family = tk.sweep(problem, log_alpha=[20.0, 40.0], log_weight_decay=lambda a: -a)
     >>> family.s.round(2).tolist(), set(family.status)
-    ([0.86, 0.92], {'reached_end'})
+    ([0.99, 0.99], {'reached_end'})
     """
     scales = _scales(problem, log_alpha, log_weight_decay)
     jobs = integer("jobs", jobs, minimum=1)
