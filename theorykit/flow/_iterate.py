@@ -120,6 +120,7 @@ class Mark(NamedTuple):
 class Walk:
     """The moving iterate: `taken` steps lead to `theta`."""
 
+    @np.errstate(over="ignore", under="ignore")
     def __init__(self, problem: Problem, rule: Rule, seed: int) -> None:
         self.problem, self.rule = problem, rule
         self.sampler = Sampler.seeded(problem.data.n, rule, seed)
