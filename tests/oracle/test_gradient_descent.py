@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -316,3 +317,14 @@ def test_test_points_and_directions():
     assert run.stats["transition"][-1] == pytest.approx(angles[0] / sum(angles))
     q = data.y * (data.X @ w)
     assert run.stats["margin"][-1] == pytest.approx(q.min() / np.linalg.norm(run.theta) ** 2)
+
+
+def test_divergence_below_the_limit_at_the_start():
+    """At a tiny start, and degree 3, the curvature is tiny too: 2/curvature there says nothing about later steps."""
+    problem = small_problem("squared", 3, n=8, alpha=1e-3, weight_decay=0.0)
+    step = 1.5 / largest_curvature(problem, 1e-3 * problem.direction)
+    whole = tk.gradient_descent(problem, step=step, steps=100_000)
+    assert whole.status == "diverged"
+    assert re.search(r"below 2/.*curvature has grown since: try a smaller", whole.message)
+    parts = tk.gradient_descent(problem, step=step, steps=100_000, batch=1)
+    assert re.search(r"below 2/.*or is larger on a batch: try a smaller", parts.message)

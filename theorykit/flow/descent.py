@@ -506,7 +506,8 @@ def _message(run: _Run) -> str:
     where = f"not finite after step {walk.taken + 1}: the step, {step:g}, is"
     if step >= limit:
         return f"{where} above 2/(largest curvature at the start) = {limit:.3g}: try one well below that"
-    return f"{where} below 2/(largest curvature at the start) = {limit:.3g}, which has grown since: try a smaller one"
+    grown = "has grown since" if walk.rule.batch == walk.problem.data.n else "has grown since, or is larger on a batch"
+    return f"{where} below 2/(largest curvature at the start) = {limit:.3g}; curvature {grown}: try a smaller one"
 
 
 def _log(values: Floats) -> Floats:
