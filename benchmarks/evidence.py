@@ -1,27 +1,32 @@
 """Every count that the tests only sample, as tables in out/evidence: `make evidence`.
 
 1. flows against SciPy on the raw ODE, 50 random problems;
-2. max-margin programs against other solvers, 50 random problems;
-3. the whole suite in profile full: 20 instances a family, ladders to log(alpha) = 2560;
-4. figures 1a and 1b at full size;
-5. bad input: what each command line prints, and its exit code.
+2. programs of every kind against other solvers, 200 random instances each, with 1 000 changed certificates
+   that must be refused and the exact proofs of infeasible ones;
+3. models against loops in many digits;
+4. error estimates of the general integrators on 1 000 random problems;
+5. the whole suite in profile full: 20 instances a family, ladders to log(alpha) = 2560;
+6. figures 1a and 1b at full size;
+7. bad input: what each command line prints, and its exit code.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "oracle"))
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("oracle", "conformance")]
 
-_COUNT = 50
+_FLOWS, _INSTANCES, _TAMPERED, _INFEASIBLE, _PROBLEMS = 50, 200, 1000, 100, 1000
 
 
 def main() -> int:
@@ -45,16 +50,98 @@ def flows(out: Path) -> tuple[bool, str]:
     """Compare flows with SciPy on the raw 2d-dimensional ODE; the largest error must be below 1e-7."""
     import flow_agreement
 
-    rows = flow_agreement.run(_COUNT, 0)
+    rows = flow_agreement.run(_FLOWS, 0)
     return max(row["error"] for row in rows) <= 1e-7, _table(rows)
 
 
-def programs(out: Path) -> tuple[bool, str]:
-    """Compare max-margin solutions with other solvers; the certified gap must be below 1e-9."""
-    import max_margin_agreement
+def norms(out: Path) -> tuple[bool, str]:
+    """Margins and interpolation in every norm: agreement, tampering, exact refutations, uniqueness."""
+    import norm_programs
 
-    rows = max_margin_agreement.run(_COUNT, 0)
-    return all(row["gap"] <= 1e-9 and row["difference"] <= 1e-6 for row in rows), _table(rows)
+    agreement = norm_programs.agreement(_INSTANCES)
+    tampered = norm_programs.tampering(_TAMPERED)
+    infeasible = [row for row in norm_programs.infeasible(_INFEASIBLE) if row["proved"] is not None]  # None: feasible
+    unique = norm_programs.uniqueness(_INSTANCES)
+    widest = {"proved": (0.0, 1e-5), "disproved": (1e-3, math.inf), "unknown": (0.0, math.inf)}
+    good = (
+        all(row["gap"] <= 1e-9 and row["difference"] <= 1e-6 for row in agreement)
+        and all(row["rejected"] for row in tampered)
+        and all(row["proved"] for row in infeasible)
+        and all(widest[row["said"]][0] <= row["width"] <= widest[row["said"]][1] for row in unique)
+    )
+    return good, "\n\n".join(
+        [
+            _extremes("agreement with other solvers", agreement, by="program"),
+            f"changed or stale certificates refused: {_share(tampered, 'rejected')}",
+            f"infeasible programs refuted in exact arithmetic: {_share(infeasible, 'proved')}",
+            f"uniqueness: {dict(Counter(row['said'] for row in unique))}, none contradicted by a search",
+        ]
+    )
+
+
+def kernels(out: Path) -> tuple[bool, str]:
+    """Kernel machines, interpolants, quasinorm margins: agreement, brute force, tampering."""
+    import kernel_programs
+
+    machines = kernel_programs.machines(_INSTANCES)
+    tiny, interpolants = kernel_programs.tiny_machines(_INSTANCES), kernel_programs.interpolants(_INSTANCES)
+    tampered, quasinorms = kernel_programs.tampered(_TAMPERED), kernel_programs.quasinorms(_INFEASIBLE)
+    good = all(row["difference"] <= 1e-9 for row in [*machines, *tiny, *interpolants])
+    good = good and all(row["genuine"] and row["rejected"] for row in tampered)
+    good = good and all(row["ratio"] <= 1.0 + 1e-12 and row["strict"] and row["bounded"] for row in quasinorms)
+    best = sum(row["ratio"] > 1.0 - 1e-9 for row in quasinorms)
+    return good, "\n\n".join(
+        [
+            *(
+                f"{title}: {len(rows)}, largest difference {max(row['difference'] for row in rows):.1e}"
+                for title, rows in (
+                    ("machines against Clarabel", machines),
+                    ("tiny machines against every active set", tiny),
+                    ("interpolants", interpolants),
+                )
+            ),
+            f"changed certificates refused: {_share(tampered, 'rejected')}; true ones: {_share(tampered, 'genuine')}",
+            f"quasinorm margins: the global optimum found in {best} of {len(quasinorms)} (the search is local)",
+        ]
+    )
+
+
+def nuclear(out: Path) -> tuple[bool, str]:
+    """Nuclear-norm programs: agreement with other solvers, tampering."""
+    import nuclear_agreement
+
+    rows, tampered = (
+        nuclear_agreement.run(len(nuclear_agreement.KINDS) * _INSTANCES, 0),
+        nuclear_agreement.tampered(_TAMPERED, 0),
+    )
+    misses = [name for name in rows[0] if name.endswith("miss")]
+    good = all(row["gap"] <= 1e-9 and not any(row[name] for name in misses) for row in rows)
+    good = good and all(row["true"] and row["rejected"] for row in tampered)
+    return good, (
+        f"{_table(rows)}\n\nchanged certificates refused: {_share(tampered, 'rejected')}; "
+        f"true ones accepted: {_share(tampered, 'true')}"
+    )
+
+
+def models(out: Path) -> tuple[bool, str]:
+    """Every model, activation and depth against loops in many digits."""
+    import model_table
+
+    rows = model_table.run(depth=5, seed=0)
+    errors = [name for name, value in rows[0].items() if isinstance(value, float)]
+    return all(row[name] < 1e-11 for row in rows for name in errors), _table(rows)
+
+
+def integrators(out: Path) -> tuple[bool, str]:
+    """Error estimates of the general integrators against references at 1e-13: they must cover 95 % of the errors."""
+    import ode_error_agreement
+
+    rows = ode_error_agreement.run(_PROBLEMS)
+    names = ("covers", "covers the statistic")
+    shares = {name: sum(float(row[name]) for row in rows) / len(rows) for name in names}
+    return min(shares.values()) >= 0.95, "\n".join(
+        f"{name}: {share:.4f} of {len(rows)}" for name, share in shares.items()
+    )
 
 
 def verdicts(out: Path) -> tuple[bool, str]:
@@ -159,9 +246,28 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _share(rows: list[dict[str, Any]], name: str) -> str:
+    return f"{sum(bool(row[name]) for row in rows)} of {len(rows)}"
+
+
+def _extremes(title: str, rows: list[dict[str, Any]], by: str) -> str:
+    """Return the number and the largest values of each kind of row."""
+    numbers = [name for name, value in rows[0].items() if isinstance(value, float)]
+    lines = [
+        {by: kind, "count": len(own)} | {f"largest {name}": max(row[name] for row in own) for name in numbers}
+        for kind in dict.fromkeys(row[by] for row in rows)
+        for own in [[row for row in rows if row[by] == kind]]
+    ]
+    return f"{title}\n{_table(lines)}"
+
+
 PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "flows": flows,
-    "programs": programs,
+    "norms": norms,
+    "kernels": kernels,
+    "nuclear": nuclear,
+    "models": models,
+    "integrators": integrators,
     "verdicts": verdicts,
     "figures": figures,
     "bad_input": bad_input,

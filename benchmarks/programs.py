@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.serial import replacing, to_json
-from theorykit.programs import certify, certify_norm, max_margin, min_norm
+from theorykit.programs import certify, certify_norm, kernel_svm, max_margin, min_norm
 
 Array = NDArray[np.float64]
 Data = tuple[NDArray[Any], Array]
@@ -192,7 +192,57 @@ def least_squares(X: NDArray[Any], y: Array) -> Pair:
     return scipy.linalg.lstsq(X, y, lapack_driver="gelsy")[0], None
 
 
+def gaussian(n: int, _: int) -> tuple[Array, Array, Array]:
+    """A Gram matrix of n samples with twice as many features: gram, labels and the features themselves."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 2 * n))
+    return X @ X.T, np.sign(X[:, :3].sum(axis=1)), X
+
+
+def judged_gram(data: Any, answer: Pair) -> dict[str, Any]:
+    """Judge the coefficients of the features, by the certificate of the margin over the features."""
+    (_, y, X), (coefficients, dual) = data, answer
+    w = X.T @ coefficients
+    certificate = certify(X, y, w, np.maximum(dual, 0.0), norm=2)
+    violation = max(0.0, 1.0 - float((y * (X @ w)).min()))
+    return {"gap": certificate.gap, "violation": violation, "value": certificate.lower, "own_dual": True}
+
+
+def our_machine(gram: Array, y: Array, _: Array) -> Pair:
+    result = kernel_svm(gram=gram, y=y)
+    return result.coefficients, result.dual
+
+
+def cvxpy_machine(gram: Array, y: Array, _: Array) -> Pair:
+    import cvxpy as cp
+
+    mu = cp.Variable(len(y), nonneg=True)
+    quadratic = cp.quad_form(mu, cp.psd_wrap(y[:, None] * gram * y))
+    cp.Problem(cp.Maximize(cp.sum(mu) - 0.5 * quadratic)).solve(solver="CLARABEL")
+    return y * mu.value, mu.value
+
+
+def svc_machine(gram: Array, y: Array, _: Array) -> Pair:
+    """It fits an intercept that the program does not have."""
+    from sklearn.svm import SVC
+
+    machine = SVC(C=1e6, kernel="precomputed", tol=1e-8).fit(gram, y)
+    mu = np.zeros(len(y))
+    mu[machine.support_] = np.abs(machine.dual_coef_[0])
+    return y * mu, mu
+
+
 PROGRAMS: dict[str, Program] = {
+    "gram-l2": Program(
+        gaussian,
+        {
+            OURS: our_machine,
+            "CVXPY, dual by hand (Clarabel)": cvxpy_machine,
+            "scikit-learn SVC, precomputed": svc_machine,
+        },
+        judged_gram,
+        (500, 2000),
+    ),
     "margin-l2": Program(
         classes,
         {

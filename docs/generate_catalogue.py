@@ -35,8 +35,8 @@ def section(claim: type[Claim]) -> Iterator[str]:
     """Yield the lines of one claim's section."""
     expected = "; ".join(f"{variant}: {claim.expected[variant]}" for variant in claim.variants)
     facts = {
-        "Source": f"{claim.source.key}, {claim.source.where}",
-        "Kind": claim.kind,
+        "Source": f"{claim.source.key}, {claim.source.where} of {claim.source.paper}",
+        "Kind": claim.kind + ", an open question: no theorem says so" * claim.open_question,
         "Assumptions": "; ".join(claim.assumptions) or "none",
         "How it is judged": claim.judged,
         "Controls, which must be refuted": "; ".join(claim.control_names),

@@ -29,6 +29,7 @@ _HOMES = {
     "Control": "checking",
     "Crossing": "flow",
     "Dataset": "datasets",
+    "Descent": "flow",
     "Expansion": "checking",
     "FlowError": "_numerics.errors",
     "InconsistentError": "_numerics.errors",
@@ -39,9 +40,12 @@ _HOMES = {
     "Problem": "flow",
     "SaveAt": "flow",
     "Source": "checking",
+    "Sweep": "flow",
     "TheorykitError": "_numerics.errors",
     "Trajectory": "flow",
+    "gradient_descent": "flow",
     "gradient_flow": "flow",
+    "sweep": "flow",
     "verify": "checking",
 }
 
@@ -50,6 +54,7 @@ __all__ = [
     "Control",
     "Crossing",
     "Dataset",
+    "Descent",
     "Expansion",
     "FlowError",
     "InconsistentError",
@@ -60,6 +65,7 @@ __all__ = [
     "Problem",
     "SaveAt",
     "Source",
+    "Sweep",
     "TheorykitError",
     "Trajectory",
     "__version__",
@@ -67,6 +73,7 @@ __all__ = [
     "datasets",
     "experiments",
     "flow",
+    "gradient_descent",
     "gradient_flow",
     "kernels",
     "losses",
@@ -74,6 +81,7 @@ __all__ = [
     "predictors",
     "programs",
     "report",
+    "sweep",
     "verifications",
     "verify",
 ]
@@ -96,7 +104,17 @@ if TYPE_CHECKING:
     from theorykit._numerics.errors import FlowError, InconsistentError, InputError, NotSeparableError, TheorykitError
     from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
     from theorykit.datasets import Dataset
-    from theorykit.flow import Crossing, Problem, SaveAt, Trajectory, gradient_flow
+    from theorykit.flow import (
+        Crossing,
+        Descent,
+        Problem,
+        SaveAt,
+        Sweep,
+        Trajectory,
+        gradient_descent,
+        gradient_flow,
+        sweep,
+    )
 
     verifications: ModuleType  # its folder lies beside the package: type checkers do not find it inside
 

@@ -64,6 +64,7 @@ CLAIM = SimpleNamespace(
     variants=("as-printed", "corrected"),
     expected={"as-printed": "refuted", "corrected": "supported"},
     control_names=("wrong-exponent", "shuffled-labels"),
+    open_question=False,
 )
 
 
@@ -80,7 +81,7 @@ class Suite:
         for pattern in patterns:
             if pattern not in ("suite.thm-1", "suite.*"):
                 raise unknown_name("claim", pattern, ["suite.thm-1"])
-        return SimpleNamespace(claims=(CLAIM,), broken=self.broken)
+        return SimpleNamespace(claims=(CLAIM,), broken=self.broken, warnings=())
 
     def verify(self, *patterns: str, **asked: Any) -> VerificationResult:
         self.discover(patterns, asked["paths"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,15 @@ Run = Callable[..., Any]
         ("simulate fig-1a --set problem.alpah=3", "alpha"),
         ("simulate fig-1a --set problem.alpha=-3", "alpha"),
         ("simulate fig-1a --out TMP/file", "file"),
+        ("simulate fig-1a --set problem.loss=squard", "did you mean 'squared'"),
+        ("simulate fig-1a --set flow.rtol=0.5", "flow.rtol"),
+        ("simulate fig-1a --set data.n=1000000000000", "n: got 1000000000000, which takes"),
+        ("simulate /dev/zero", "a device or a pipe"),
+        ("simulate LONG", "experiment"),
+        ("simulate fig-1a --out LONG", "out: got"),
+        ("verify --json LONG", "--json: got"),
+        ("verify --json TMP/loop", "--json: got"),
+        ("verify --json TMP/fifo", "not a file"),
         ("doctor now", "now"),
     ],
 )
@@ -56,8 +66,10 @@ def test_bad_input_is_one_line_and_exit_code_2(run: Run, suite: Any, tmp_path: P
     (tmp_path / "sub").mkdir()
     (tmp_path / "file").write_text("kept", encoding="utf-8")
     (tmp_path / "file.toml").write_text("not = [toml", encoding="utf-8")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "fifo")
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = run(*words.replace("TMP", str(tmp_path)).split())
+    code, out, err = run(*words.replace("TMP", str(tmp_path)).replace("LONG", "a" * 300).split())
     assert code == 2
     assert out == ""
     assert len(err.splitlines()) == 1
@@ -116,3 +128,88 @@ def test_a_terminal_without_unicode_gets_question_marks() -> None:
     script = f"import theorykit.cli.app; {setup}; main(['x'])"
     done = python("-c", script, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.stdout, done.stderr) == ("?", "")
+
+
+@pytest.mark.parametrize("words", [["verify", "--path"], ["verify", "--html"], ["simulate", "fig-1a", "--out"]])
+def test_an_empty_path_is_not_the_current_folder(run: Run, suite: Any, words: list[str]) -> None:
+    code, out, err = run(*words, "")
+    assert (code, out) == (2, "")
+    assert f"{words[-1]}: got ''" in err
+
+
+def test_a_link_stays_a_link(run: Run, suite: Any, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "file.json")
+    assert run("verify", "--json", tmp_path / "link.json").code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "file.json").is_file()
+
+
+def test_standard_output_is_no_file_to_replace(tmp_path: Path) -> None:
+    with open(tmp_path / "out.txt", "w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "theorykit", "verify", "--html", "/dev/stdout"],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "which is standard output" in done.stderr
+    assert (tmp_path / "out.txt").read_text() == ""
+
+
+def test_a_closed_standard_output_is_one_line() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m theorykit list >&-"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "theorykit: error: standard output is closed: there is nowhere to write the result\n"
+
+
+def test_control_c_while_it_is_loading_is_silent() -> None:
+    slow_import = (
+        "class Slow:\n def find_spec(self, name, *_):\n  if name == 'typer': print('there', flush=True); sleep(60)"
+    )
+    script = "import sys\nfrom time import sleep\nfrom theorykit.cli import main\n"
+    script += f"{slow_import}\nsys.meta_path.insert(0, Slow())\nraise SystemExit(main(['list']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_the_command_line_is_there_before_numpy() -> None:
+    done = python("-c", "import sys, theorykit.cli; print('numpy' in sys.modules)")
+    assert done.stdout == "False\n"
+
+
+def test_solvers_print_nothing() -> None:
+    small = [
+        w for setting in ("data.n=16", "data.d=200", "data.n_test=50", "flow.points=9") for w in ("--set", setting)
+    ]
+    done = python("-m", "theorykit", "simulate", "fig-1a", *small)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("fig-1a (paper): ")
+    script = "from theorykit.checking.runner import environment as e; print(e(1, 1e-8)['highspy'][0].isdigit())"
+    assert python("-c", script).stdout == "True\n"
+
+
+def test_huge_scales_print_no_warnings() -> None:
+    small = [
+        w for setting in ("data.n=16", "data.d=200", "data.n_test=50", "flow.points=9") for w in ("--set", setting)
+    ]
+    done = python("-m", "theorykit", "simulate", "fig-1a", *small, "--set", "problem.log_weight_decay=-1e5")
+    assert (done.returncode, done.stderr) == (0, "")

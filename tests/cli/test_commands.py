@@ -57,6 +57,14 @@ def test_info_says_everything_about_a_claim(run: Run, suite: Any, monkeypatch: p
     assert max(map(len, out.splitlines())) <= 50
 
 
+def test_list_and_info_look_in_folders_too(run: Run, tmp_path: Path) -> None:
+    source = (Path(__file__).parents[2] / "docs" / "examples" / "margins.py").read_text(encoding="utf-8")
+    (tmp_path / "margins.py").write_text(source, encoding="utf-8")
+    assert run("list", "notes.*", "--path", tmp_path).out.startswith("notes.margins  inequality  as-printed")
+    assert "a larger one" in run("info", "notes.margins", "--path", tmp_path).out
+    assert run("info", "notes.margins").code == 2
+
+
 def test_verify_prints_the_table_and_nothing_else(run: Run, suite: Any) -> None:
     code, out, err = run("verify", "suite.thm-1")
     assert (code, err) == (0, "")
@@ -178,6 +186,15 @@ def test_doctor_finds_this_environment_sound(run: Run) -> None:
     names = [line.split()[0] for line in out.splitlines()]
     assert {"theorykit", "python", "numpy", "cvxpy", "processors", "cache", "compiler", "solvers"} <= set(names)
     assert "PROBLEM" not in out
+    assert out.splitlines()[-1].split(maxsplit=1) == ["verdict", "all is in order"]
+
+
+def test_version_and_presets_are_shown(run: Run) -> None:
+    from theorykit import __version__
+
+    assert run("--version") == (0, f"theorykit {__version__}\n", "")
+    help_text = run("simulate", "--help").out
+    assert all(name in help_text for name in ("fig-1a", "fig-1b", "digits", "problem.loss="))
 
 
 def test_doctor_reports_what_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,13 +308,22 @@ def test_the_l1_margin_solution_is_a_kkt_point_of_the_diagonal_net():
 def test_kkt_multipliers_against_every_support():
     rng = np.random.default_rng(10)
     theta, gradients = rng.standard_normal(6), rng.standard_normal((4, 6))
-    best = np.linalg.norm(theta)
+    slack = np.array([0.0, 1.0, 2.0, 0.5])
+    extended = np.column_stack((gradients, slack / np.linalg.norm(theta)))  # both residuals, relative to theta
+    target = np.append(theta, 0.0)
+    best, at = np.linalg.norm(theta), np.zeros(4)
     for size in range(1, 5):
-        for support in itertools.combinations(range(4), size):
-            mu = np.linalg.lstsq(gradients[list(support)].T, theta, rcond=None)[0]
-            if mu.min() >= 0:
-                best = min(best, np.linalg.norm(theta - mu @ gradients[list(support)]))
-    found = kkt_residuals(theta, np.array([1.0, 2.0, 3.0, 1.5]), gradients, 1)
-    assert found.stationarity == pytest.approx(best / np.linalg.norm(theta), rel=1e-12)
+        for support in map(list, itertools.combinations(range(4), size)):
+            mu = np.linalg.lstsq(extended[support].T, target, rcond=None)[0]
+            miss = np.linalg.norm(target - mu @ extended[support])
+            if mu.min() >= 0 and miss < best:
+                best, at = miss, np.zeros(4)
+                at[support] = mu
+    found = kkt_residuals(theta, 1.0 + slack, gradients, 1)
+    assert found.residual == pytest.approx(best / np.linalg.norm(theta), rel=1e-12)
     mu = found.multipliers
+    assert mu == pytest.approx(at, rel=1e-9)
+    assert found.stationarity == pytest.approx(
+        np.linalg.norm(theta - mu @ gradients) / np.linalg.norm(theta), rel=1e-12
+    )
     assert found.complementarity == pytest.approx((mu @ [0.0, 1.0, 2.0, 0.5]) / mu.sum(), rel=1e-12)

@@ -120,7 +120,7 @@ def test_coefficient_of_the_logarithm(slope: int, constant: float, a: float) -> 
     expansion = FAMILIES[2]
     fit = expansion.fit(LADDER, ladder("log", slope, ("1", "1/x"), [constant, a], LADDER))
     assert fit.value == pytest.approx(slope, abs=1e-10)
-    assert fit.form == "limit·log + a·1 + b·1/x, x = log α"
+    assert fit.form == "coefficient·log x + a + b/x, x = log α"
 
 
 @pytest.mark.parametrize("expansion", FAMILIES)
@@ -155,3 +155,23 @@ def test_bad_ladders(x: list[float], y: list[float], argument: str) -> None:
 def test_unknown_terms_name_the_nearest(arguments: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(InputError, match=r"terms: got '1/xx'.*did you mean '1/x'\?"):
         Expansion(**arguments)  # type: ignore[arg-type]
+
+
+def test_refits_are_kept_with_their_forms() -> None:
+    expansion = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))
+    y = 2.0 + 3.0 / LADDER + 1.0 / LADDER**2
+    fit = expansion.fit(LADDER, y)
+    assert [refit.rungs for refit in fit.refits] == [5, 4, 3, 2, 6]
+    assert fit.refits[-1].form == "limit + a/x + b/x², x = log α"
+    assert fit.refits[-1].value == pytest.approx(2.0, abs=1e-12)
+    assert fit.refits[0].value == expansion.fit(LADDER[1:], y[1:]).value
+    assert fit.spread >= max(abs(refit.value - fit.value) for refit in fit.refits)
+    assert fit.curve[[0, -1]] == pytest.approx(fit.fitted[[0, -1]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_units_do_not_matter_up_to_the_largest_float() -> None:
+    y = 2.0 + 3.0 / LADDER + 1.0 / LADDER**2
+    fit, large = (Expansion(("1/x",)).fit(LADDER, y * unit, 1e-3 * unit) for unit in (1.0, 2.0**1021))
+    assert large.value == fit.value * 2.0**1021
+    assert large.error == fit.error * 2.0**1021

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,103 @@ def test_edited_and_added_files_are_seen_in_the_same_session(tmp_path: Path) -> 
     assert tk.verify("toy.more", paths=[tmp_path], instances=1).results[0].verdict == "supported"
 
 
+# files and classes that are unusable
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("1 +", "SyntaxError"),
+    ],
+)
+def test_a_file_that_leaves_is_broken_and_the_rest_is_checked(tmp_path: Path, line: str, kind: str) -> None:
+    write(tmp_path)
+    (tmp_path / "bad.py").write_text(f"{line}\n", encoding="utf-8")
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert [row.verdict for row in result.results] == ["supported", "supported"]
+    assert [entry["type"] for entry in result.broken] == [kind]
+    assert result.exit_code == 3
+
+
+def test_control_c_while_a_file_is_imported_is_no_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        discover([], [tmp_path])
+
+
+def test_a_dangling_link_is_a_broken_file(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "b.py").symlink_to(tmp_path / "nowhere.py")
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert {row.verdict for row in result.results} == {"supported"}
+    assert [entry["type"] for entry in result.broken] == ["FileNotFoundError"]
+
+
+def test_a_pattern_that_only_a_broken_file_could_match_names_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"got 'mine\.\*'.*bad\.py: ModuleNotFoundError: No module"):
+        tk.verify("mine.*", paths=[tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('title, kind, source = "toy.known", "Known limit"', 'kind, source = "toy.known"', "lacks a title"),
+        ('Source("toy", "Theorem 1")', '"toy"', "source is 'toy'; wanted a theorykit.Source"),
+        ('"toy.known"', "5", "id is 5; wanted suite.name"),
+        ('"toy.known"', '""', "id is ''; wanted suite.name"),
+        ('"toy.known"', '"known"', "id is 'known'; wanted suite.name"),
+        ('id, title, kind, source = "toy.known", ', "title, kind, source = ", "lacks an id"),
+        ('"limit"', '"nonsense"', "kind is 'nonsense'; wanted one of limit"),
+        ("draws =", 'expected = ["supported"]; draws =', "expected is ['supported']; wanted a verdict for each"),
+        ("draws =", "expected = {}; draws =", "expected is {}; wanted a verdict for each"),
+        ("draws =", 'expected = {"as-printed": "maybe"}; draws =', "expected is 'maybe'; wanted one of supported"),
+        ("draws =", 'expected = {"printed": "refuted"}; draws =', "expected names the variant 'printed'"),
+        ('    """a tends to 2."""\n', "", "lacks a docstring"),
+        ("def measure(", "def measured(", "lacks the method measure"),
+        ("class Known(Claim)", "class Known", "does not derive from theorykit.Claim"),
+    ],
+)
+def test_an_unusable_class_is_one_line_and_the_rest_is_checked(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in KNOWN
+    source = KNOWN.replace(old, new)
+    write(tmp_path, source)
+    write(tmp_path, name="sound.py", id="toy.sound")
+    result = tk.verify("toy.*", paths=[tmp_path], instances=1)
+    assert {(row.claim, row.verdict) for row in result.results} == {("toy.sound", "supported")}
+    (entry,) = result.broken
+    assert (entry["path"], entry["class"]) == (str(tmp_path / "mine.py"), "Known")
+    assert says in entry["message"]
+    assert result.exit_code == 3
+    assert says in " ".join(result.table().split())
+    jsonschema.validate(json.loads(result.to_json()), SCHEMA)
+
+
+def test_an_unusable_class_that_is_asked_for_by_name_is_found(tmp_path: Path) -> None:
+    write(tmp_path, KNOWN.replace("def measure(", "def measured("))
+    result = tk.verify("toy.known", paths=[tmp_path])
+    assert (result.results, result.exit_code) == ((), 3)
+
+
+def test_what_claims_share_is_no_unusable_claim(tmp_path: Path) -> None:
+    shared = KNOWN.replace("class Known(Claim)", "class Shared(Claim)").replace("id, title", "_, title")
+    write(tmp_path, shared + '\n\nclass Known(Shared):\n    """a tends to 2."""\n\n    id = "toy.known"\n')
+    found = discover(["toy.*"], [tmp_path])
+    assert [claim.id for claim in found.claims] == ["toy.known"]
+    assert not found.broken
+
+
+def test_a_source_without_bibtex_is_a_warning(tmp_path: Path) -> None:
+    write(tmp_path)
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert result.exit_code == 0
+    assert "warning: toy.known: theorykit has no BibTeX entry for 'toy'" in " ".join(result.table(200).split())
+    write(tmp_path, KNOWN.replace('"Theorem 1")', '"Theorem 1", "@misc{toy}")'))
+    assert not tk.verify("toy.known", paths=[tmp_path], instances=1).warnings
+
+
 # running
 
 
@@ -227,9 +326,103 @@ def test_a_check_that_raises_is_inconclusive_and_says_why(tmp_path: Path) -> Non
     result = tk.verify("toy.known", paths=[tmp_path], instances=2)
     for row in result.results:
         assert (row.verdict, row.measured, row.error) == ("inconclusive", None, {"total": None})
-        assert row.failure == {"type": "ZeroDivisionError", "message": "no such number"}
+        assert row.failure["type"] == "ZeroDivisionError"
+        assert re.fullmatch(r"no such number \(mine\.py, line \d+, in measure\)", row.failure["message"])
     assert result.exit_code == 3
     jsonschema.validate(json.loads(result.to_json()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"measure": "return 0.5"}, "Known.measure: got 0.5 (float); wanted a Measurement"),
+        ({"measure": "return None"}, "Known.measure: got None (NoneType); wanted a Measurement"),
+        ({"measure": "import sys; sys.exit(0)"}, "0 (mine.py, line"),
+        ({"measure": "return Measurement(1.0, 1.0, integrator=-1.0)"}, "integrator: got -1.0; wanted a finite number"),
+        ({"measure": "return Measurement(2.0, 2.0, extra={'a': object()})"}, "extra['a']: got <object"),
+        ({"control": "0.5"}, "control 'a tends to 2.5': got 0.5 (float); wanted a Measurement"),
+        ({"check": "return [3]"}, "Known.check: got 3 (int); wanted only Assumption"),
+        ({"summarise": "return [3]"}, "Known.summarise: got [3] (list); wanted a mapping"),
+        ({"instances": "yield 3\n        yield Instance(DiagonalNet(4), data"}, "Known.instances: got 3 (int)"),
+        ({"instances": "yield Instance(DiagonalNet(4), None"}, "data: got None; wanted a theorykit.Dataset"),
+        ({"instances": "yield Instance(4, data"}, "model: got 4; wanted a model"),
+    ],
+)
+def test_what_a_method_must_not_return_is_a_failure_that_names_it(
+    tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    write(tmp_path, **changes)
+    write(tmp_path, name="sound.py", id="toy.sound")
+    result = tk.verify("toy.*", paths=[tmp_path], instances=1)
+    rows = result.where(claim="toy.known").results
+    assert rows
+    for row in rows:
+        assert row.verdict == "inconclusive"
+        assert says in row.failure["message"]
+    assert {row.verdict for row in result.where(claim="toy.sound").results} == {"supported"}
+    assert result.exit_code == 3
+    assert says in result.table(250)
+    jsonschema.validate(json.loads(result.to_json()), SCHEMA)
+    result.to_html(tmp_path / "out.html")
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        '{"x": 1}',
+        '{"label": "a", "s": 3, "curves": {}}',
+        '{"label": "a", "s": [0.0], "curves": {"a": [1.0, 2.0]}}',
+        '{"label": "a", "s": [0.0], "curves": {"a": ["b"]}}',
+        '{"label": "a", "s": [0.0], "curves": {}, "marks": {"b": "c"}}',
+    ],
+)
+def test_a_trace_that_cannot_be_drawn_is_a_failure(tmp_path: Path, trace: str) -> None:
+    write(tmp_path, KNOWN.replace('{"label": "a", "s": [0.0, 1.0], "curves": {"a": [2.0, 2.0]}}', trace))
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert {(row.verdict, row.failure["message"].startswith("Known.traces")) for row in result.results} == {
+        ("inconclusive", True)
+    }
+    result.to_html(tmp_path / "out.html")
+
+
+@pytest.mark.parametrize("expected", ["supported", "refuted"])
+def test_a_claim_without_a_control_does_not_pass(tmp_path: Path, expected: str) -> None:
+    source = KNOWN.replace("draws =", f'expected = {{"as-printed": "{expected}"}}; draws =')
+    source = source.replace("return (Control(", "return ()\n        return (Control(")
+    write(tmp_path, source.replace("problem, 2.0)", f"problem, {2.0 if expected == 'supported' else 3.0})"))
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    for row in result.results:
+        assert (row.verdict, row.control.verdict) == ("inconclusive", "inconclusive")
+        assert "got no control; wanted a false twin" in row.failure["message"]
+    assert result.exit_code == 3
+
+
+def test_numbers_near_the_largest_float_are_inconclusive_without_a_warning(tmp_path: Path) -> None:
+    write(tmp_path, measure="return Measurement(1e308 if problem.log_alpha > 30.0 else -1e308, 1e308)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = tk.verify("toy.known", paths=[tmp_path])
+        result.to_json()
+    assert {row.verdict for row in result.results} <= {"inconclusive", "supported"}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "paths", "argument"),
+    [
+        *(((pattern,), (), "pattern") for pattern in (None, b"x", [1])),
+        *(((), paths, "paths") for paths in (None, [1], [b"x"], "checks", Path("checks"))),
+    ],
+)
+def test_patterns_and_paths_of_another_type(patterns: Any, paths: Any, argument: str) -> None:
+    with pytest.raises(InputError, match=f"^{argument}: got"):
+        tk.verify(*patterns, paths=paths)
+
+
+def test_a_finite_sample_has_a_part_of_the_error_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, measure="return Measurement(2.0, 2.0, integrator=1e-6, sampling=3e-6)")
+    for row in tk.verify("toy.known", paths=[tmp_path], instances=1).results:
+        assert row.error["sampling"] == pytest.approx(3.0 * row.error["integrator"])
+        assert row.error["certificate"] == 0.0
 
 
 def test_a_check_that_raises_once_is_not_supported(tmp_path: Path) -> None:
@@ -246,7 +439,9 @@ def test_too_short_a_ladder_is_inconclusive(tmp_path: Path) -> None:
     write(tmp_path, measure=missing)
     for row in tk.verify("toy.known", paths=[tmp_path], instances=1).results:
         assert row.verdict == "inconclusive"
-        assert row.failure["message"].startswith("ladder: got 2 rungs; wanted at least 3")
+        assert row.failure["message"].startswith(
+            "ladder: got a finite number at 2 of 6 rungs, nan or inf at the others; wanted at least 3 rungs"
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Generators, the user's arrays and files: values, messages, memory."""
 
+import io
 import pickle
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from theorykit._numerics.errors import InputError
 from theorykit.datasets import Dataset, digits, separated_gaussian, sparse_sign
@@ -318,3 +321,62 @@ def test_test_points_stay_packed_in_memory():
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     unpacked_mb = 1_000 * 100_000 / 2**20
     assert float(run.stdout) < unpacked_mb
+
+
+HUGE = 10**5000  # Python refuses to print it
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sparse_sign(n=10**12, d=100), "n: got 1000000000000, which takes 1.*; wanted what fits"),
+        (lambda: sparse_sign(n=HUGE, d=100), "n: got an integer of 16610 bits"),
+        (lambda: sparse_sign(n=1, d=10**14), "d: got 100000000000000, which takes"),
+        (lambda: sparse_sign(n=1, d=10, k=HUGE + 1), "k: got an integer"),
+        (lambda: sparse_sign(n=1, d=10, n_test=10**400), "n_test: got 1000"),
+        (lambda: separated_gaussian(n=1, d=10, n_test=10**12), "n_test: got 1000000000000"),
+        (lambda: separated_gaussian(n=1, d=10, gap=HUGE), "gap: got an integer"),
+        (lambda: Dataset.from_npz(None), "path: got None"),
+        (lambda: Dataset.from_csv([]), r"path: got \[\]"),
+        (lambda: Dataset.from_npz("a\0b"), "path: got "),
+        (lambda: Dataset.from_csv(""), "path: got ''"),
+        (lambda: Dataset.from_csv("/dev/zero"), "path: got /dev/zero .a device or a pipe."),
+        (lambda: Dataset.from_arrays([[1.0]], [1], task=np.array(["a", "b"])), "task: got array"),
+        (lambda: Dataset.from_arrays([[1.0]], [1], name=np.array(["a", "b"])), "name: got array"),
+        (lambda: Dataset.from_arrays([[1.0], [2.0]], [0, 1]), r"2 \* y - 1"),
+        (lambda: Dataset.from_arrays(np.ma.array([[1.0], [2.0]], mask=[[0], [1]]), [1, -1]), "X: got a masked array"),
+        (lambda: Dataset.from_arrays(scipy.sparse.eye_array(2), [1, -1]), r"X: got a sparse .*wanted .* X.toarray"),
+        (lambda: Dataset.from_arrays([[1.0], [HUGE]], [1, -1]), "X: got "),
+        (lambda: Dataset.from_arrays([[1.0], [np.longdouble("1e4000")]], [1, -1]), r"X: got inf at index \(1, 0\)"),
+    ],
+)
+def test_input_beyond_reason_is_named(call, message, recwarn):
+    with pytest.raises(InputError, match=message):
+        call()
+    assert not recwarn.list
+
+
+def test_an_unmasked_masked_array_is_an_array():
+    assert Dataset.from_arrays(np.ma.array([[1.0], [2.0]]), [1, -1]).X.tolist() == [[1.0], [2.0]]
+
+
+def test_an_npz_file_that_promises_more_than_memory(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**14, 3)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        archive.writestr("X.npy", header.getvalue())
+        archive.writestr("y.npy", header.getvalue())
+    with pytest.raises(InputError, match=r"path: got .*huge.npz"):
+        Dataset.from_npz(tmp_path / "huge.npz")
+
+
+@pytest.mark.parametrize("cell", ["1_0", "٣", "0x1", "nan", "inf", "1e400", "", "1 2"])
+def test_cells_are_plain_decimal_numbers(tmp_path, cell):
+    (tmp_path / "a.csv").write_text(f"a,y\n1,1\n{cell},-1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"in line 3, column 'a'; wanted a finite number"):
+        Dataset.from_csv(tmp_path / "a.csv")
+
+
+def test_decimal_numbers_in_every_form(tmp_path):
+    (tmp_path / "a.csv").write_text("a,y\n+1.,1\n-.5e+1,-1\n2E-3,1\n", encoding="utf-8")
+    assert Dataset.from_csv(tmp_path / "a.csv").X.ravel().tolist() == [1.0, -5.0, 0.002]

@@ -63,7 +63,7 @@ def test_predictors_follow_the_theory(tmp_path):
     cubic = load_experiment(file, overrides=["model.degree=3"]).settings["predictors"]
     assert (cubic["kernel"], cubic["rich"]) == (True, False)
     squared = load_experiment(file, overrides=["problem.loss='squared'"]).settings["predictors"]
-    assert (squared["kernel"], squared["rich"]) == (False, False)
+    assert (squared["kernel"], squared["rich"]) == (True, True)
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
@@ -108,9 +108,9 @@ def replaced(old, new):
         (GOOD + "[modle]\n", "table: got 'modle'; wanted one of .*did you mean 'model'"),
         ("seed = 1\n" + GOOD, "table: got 'seed'"),
         ("data = 3\n", r"data: got 3; wanted a table: \[data\]"),
-        (replaced('kind = "sparse_sign"\n', ""), "data.kind: got 'None'; wanted one of sparse_sign"),
+        (replaced('kind = "sparse_sign"\n', ""), "data.kind: got None; wanted one of sparse_sign"),
         (replaced("sparse_sign", "sparse_sing"), "data.kind: got 'sparse_sing'.*did you mean 'sparse_sign'"),
-        (replaced('"sparse_sign"', "3"), "data.kind: got '3'"),
+        (replaced('"sparse_sign"', "3"), "data.kind: got 3"),
         (replaced("n = 8", "nn = 8"), "data: got 'nn'; wanted one of kind, n, d, k, n_test, seed .did you mean 'n'"),
         (replaced("n = 8\n", ""), "data.n: got nothing"),
         (replaced("n = 8", "n = 0"), "data.n: got 0; wanted an integer >= 1"),
@@ -130,7 +130,17 @@ def replaced(old, new):
         (GOOD + '[model]\nkind = "mlp"\n', "model.kind: got 'mlp'"),
         (GOOD + "[flow]\npoints = 1\n", "flow.points: got 1; wanted an integer >= 2"),
         (GOOD + "[flow]\nrtol = 0\n", "flow.rtol: got 0"),
-        (GOOD + "[flow]\nrtol = 2\n", "flow.rtol: got 2; wanted a number between 0 and 1"),
+        (GOOD + "[flow]\nrtol = 0.5\n", "flow.rtol: got 0.5; wanted a finite number >= 1e-12 and <= 0.01"),
+        (GOOD + "[flow]\nrtol = 1e-13\n", "flow.rtol: got 1e-13"),
+        (GOOD + "[flow]\ns_end = 5e-324\n", "flow.s_end: got 4.94066e-324"),
+        (GOOD + "[flow]\ns_end = 1e10\n", "flow.s_end: got 1e.10; wanted .* <= 1000"),
+        (GOOD + "[flow]\ntau_end = 1e308\n", "flow.tau_end: got 1e.308; wanted .* <= 4852"),
+        (replaced("alpha = 128", "log_alpha = 1e6"), "flow.s_end: got 2.5; wanted .* <= 0.1"),
+        (GOOD + "[flow]\npoints = 1000000000\n", "flow.points: got 1000000000; wanted an integer <= 100000"),
+        (GOOD + "[model]\ndegree = 100000\n", "model.degree: got 100000; wanted an integer <= 100"),
+        (replaced("alpha = 128", "alpha = 1" + "0" * 400), "problem.alpha: got 1000.*; wanted a finite number"),
+        (replaced("n = 8", "n = 1" + "0" * 400), "data.n: got 1000"),
+        (replaced("n = 8", "n = 1" + "0" * 5000), "mine.toml: .*; wanted a TOML file"),
         (GOOD + "[flow]\ns_end = -1\n", "flow.s_end: got -1"),
         (GOOD + "[flow]\ns_end = 1\ntau_end = 2\n", "flow: got s_end and tau_end"),
         (GOOD + '[predictors]\nrich = "yes"\n', "predictors.rich: got 'yes'; wanted true or false"),
@@ -159,10 +169,53 @@ def test_bad_files_are_one_clear_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["data.d", "data.d=", "d=3", "", "data.d=1 2", "problem.loss=squared", "[data"])
+@pytest.mark.parametrize("override", ["data.d", "data.d=", "d=3", "", "da ta.d=1", "[data", 1])
 def test_bad_overrides_are_named(tmp_path, override):
     with pytest.raises(InputError, match=r"set: got .*wanted table.key=value"):
         load_experiment(written(tmp_path, GOOD), overrides=[override])
+
+
+def test_what_is_no_toml_value_is_a_text(tmp_path):
+    settings = load_experiment(
+        written(tmp_path, GOOD), overrides=["problem.loss=squared", "problem.init = unit"]
+    ).settings
+    assert (settings["problem"]["loss"], settings["problem"]["init"]) == ("squared", "unit")
+    with pytest.raises(InputError, match=r"data.d: got '1 2'; wanted an integer"):
+        load_experiment(written(tmp_path, GOOD), overrides=["data.d=1 2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path_or_preset": None}, "experiment: got None; wanted a TOML file"),
+        ({"path_or_preset": 1}, "experiment: got 1"),
+        ({"path_or_preset": ""}, "experiment: got ''"),
+        ({"path_or_preset": "a\0b.toml"}, "experiment: got "),
+        ({"path_or_preset": "a" * 300 + ".toml"}, "experiment: .*File name too long"),
+        ({"path_or_preset": "/dev/zero"}, "experiment: got /dev/zero .a device or a pipe."),
+        ({"profile": 1}, "profile: got 1; wanted one of paper, quick"),
+        ({"overrides": 1}, "overrides: got 1"),
+        ({"overrides": "data.d=3"}, "overrides: got 'data.d=3'; wanted a list"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_experiment(**{"path_or_preset": "fig-1a"} | arguments)
+
+
+def test_bounds_are_those_of_the_flow():
+    from theorykit.experiments import config
+    from theorykit.flow import api
+
+    assert (config._TIGHTEST, config._LOOSEST) == (api._TIGHTEST, api._LOOSEST)
+
+
+def test_a_file_without_profiles_says_so(tmp_path):
+    text = GOOD.split("[profile")[0]
+    with pytest.raises(InputError, match=r"profile: got 'quick'; mine.toml has no \[profile.quick\]"):
+        load_experiment(written(tmp_path, text), profile="quick")
+    assert load_experiment(written(tmp_path, text)).source == "file"
+    assert load_experiment("fig-1a").source == "preset"
 
 
 def test_overrides_are_checked_like_the_file(tmp_path):

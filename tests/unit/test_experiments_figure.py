@@ -16,9 +16,9 @@ STATISTICS = {
     "grokking": {"train_accuracy": TRAIN, "test_accuracy": 0.55 + 0.45 * RISE} | COSINES,
     "misgrokking": {"train_accuracy": TRAIN, "test_accuracy": 1.0 - 0.45 * RISE} | COSINES,
     "hardly anything": {"train_accuracy": TRAIN, "test_accuracy": 0.98 - 0.03 * RISE} | COSINES,
-    "no test set": {"train_accuracy": TRAIN} | COSINES,
+    "no test set": {"train_accuracy": TRAIN, "log_train_loss": -50.0 * RISE} | COSINES,
     "no predictors": {"train_accuracy": TRAIN, "test_accuracy": 0.55 + 0.45 * RISE},
-    "one predictor": {"train_accuracy": TRAIN, "cos_kernel": COSINES["cos_kernel"]},
+    "one predictor": {"train_accuracy": TRAIN, "test_accuracy": TRAIN, "cos_kernel": COSINES["cos_kernel"]},
     "constant": {"train_accuracy": np.ones(200), "test_accuracy": np.ones(200)},
     "regression": {"log_train_loss": -50.0 * RISE, "test_loss": 1.0 - 0.9 * RISE},
 }
@@ -57,8 +57,32 @@ def test_words_cover_neither_words_nor_curves(name):
 
 
 def test_two_points_are_enough():
-    ends = types.SimpleNamespace(s=S[[0, -1]], tau=4.85 * S[[0, -1]], stats={"train_accuracy": np.array([0.5, 1.0])})
+    accuracies = {name: np.array([0.5, 1.0]) for name in ("train_accuracy", "test_accuracy")}
+    ends = types.SimpleNamespace(s=S[[0, -1]], tau=4.85 * S[[0, -1]], stats=accuracies)
     assert len(draw(ends).axes) == 1
+
+
+def test_a_full_score_is_on_the_axis_even_if_it_is_not_quite_reached():
+    cosines = {"cos_kernel": 0.998 - 0.7 * RISE, "cos_rich": 0.1 + 0.89 * RISE}
+    for axes in draw(trajectory(STATISTICS["grokking"] | cosines)).axes[:2]:
+        assert 1.0 in axes.get_yticks().round(12)
+
+
+def test_without_test_points_the_loss_is_drawn():
+    assert "loss" in draw(trajectory(STATISTICS["no test set"])).axes[0].get_ylabel()
+    assert draw(trajectory(STATISTICS["grokking"])).axes[0].get_ylabel() == "accuracy"
+
+
+def test_caption_and_interpolants():
+    figure = draw(trajectory(STATISTICS["regression"] | COSINES), caption="mine: n = 3", interpolating=True)
+    assert figure.get_suptitle() == "mine: n = 3"
+    texts = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert {"min $\\ell_2$ norm", "min $\\ell_1$ norm"} <= texts
+
+
+def test_a_loss_of_zero_is_a_gap():
+    stats = {"log_train_loss": np.where(S > 1.0, -np.inf, -3.0), "test_loss": np.where(S > 1.0, 0.0, 0.5)}
+    assert np.isnan(draw(trajectory(stats)).axes[0].lines[1].get_ydata()[-1])
 
 
 def test_the_figure_names_its_curves_and_times():

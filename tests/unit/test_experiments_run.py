@@ -191,7 +191,7 @@ def obstructed(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["file", "below a file", "folder of a file's name"])
 def test_a_folder_that_cannot_be_written_is_refused_first(monkeypatch, tmp_path, kind):
     monkeypatch.setattr(flow, "gradient_flow", must_not_run)
-    with pytest.raises(InputError, match=r"out: got .*a folder that can be written"):
+    with pytest.raises(InputError, match=r"out: got .*(a folder that can be written|not a file)"):
         run_experiment(load_experiment("fig-1a", overrides=SMALL), out=obstructed(tmp_path, kind))
 
 
@@ -277,7 +277,7 @@ def test_regression_draws_losses(tmp_path):
     )
     run_experiment(load_experiment(file), out=tmp_path)
     rows = table(tmp_path)
-    assert all(row["train_accuracy"] == row["cos_kernel"] == "" for row in rows)
+    assert all(row["train_accuracy"] == "" and 0.0 < float(row["cos_kernel"]) <= 1.0 for row in rows)
     assert all(math.isfinite(float(row["log_train_loss"])) for row in rows)
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
@@ -339,3 +339,21 @@ def test_runs_repeat_to_the_last_digit(tmp_path):
         run_experiment(experiment, out=tmp_path / name)
     for name in ("trajectory.csv", "figure.svg"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("out", ["", "a\0b", 3])
+def test_a_folder_has_a_name(out):
+    with pytest.raises(InputError, match="out: got"):
+        run_experiment(load_experiment("fig-1a", overrides=SMALL), out=out)
+
+
+def test_an_experiment_is_wanted():
+    with pytest.raises(InputError, match="experiment: got 'fig-1a'; wanted an Experiment"):
+        run_experiment("fig-1a")
+
+
+def test_what_was_not_crossed_is_listed(monkeypatch):
+    faked(monkeypatch)
+    overrides = [*SMALL, "events.test_accuracy=[0.6, 0.99]"]
+    summary = run_experiment(load_experiment("fig-1a", overrides=overrides)).summary
+    assert summary["not_crossed"] == [{"name": "test_accuracy", "level": 0.99}]

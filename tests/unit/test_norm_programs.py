@@ -210,3 +210,18 @@ def test_group_norms():
     bounds = group_norms_upper(magnitudes, np.array([0, 1, 0, 2, 3]))
     assert (bounds >= [5.0, 1e-200, 0.0, 1e200]).all()
     assert np.allclose(bounds, [5.0, 1e-200, 0.0, 1e200], rtol=1e-14, atol=0.0)
+
+
+def test_a_model_stands_for_its_features_at_the_start():
+    data = tk.datasets.sparse_sign(n=8, d=40, k=3, seed=0)
+    net = tk.models.MLP((40, 32, 1), activation="relu")
+    features = net.features(data.X, net.direction("twin", seed=0))
+    init = net.direction("twin", seed=0)
+    assert max_margin(data, norm=1, model=net, init=init).margin == max_margin(features, data.y, norm=1).margin
+    assert min_norm(data, model=net, init=init).value == min_norm(features, data.y).value
+    with pytest.raises(InputError, match="model: got int, without features"):
+        max_margin(data, model=3)
+    with pytest.raises(InputError, match="init: got a direction without a model"):
+        max_margin(data, init=init)
+    with pytest.raises(InputError, match="model: got 3 outputs; wanted one output"):
+        max_margin(data, model=tk.models.MLP((40, 6, 3), activation="relu"))

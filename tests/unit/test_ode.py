@@ -451,7 +451,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     path = tmp_path / "half.npz"
     _stopped_half_way(path)
     good = path.read_bytes()
-    with pytest.raises(InputError, match="another integration"):
+    with pytest.raises(InputError, match="another run"):
         integrate(circle, [1.0, 0.5], (0.0, 1e4), checkpoint=path)
     with pytest.raises(InputError, match="companion"):
         integrate(circle, [1.0, 0.0], (0.0, 1e4), checkpoint=path, companion=False)

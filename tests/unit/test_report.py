@@ -69,7 +69,7 @@ SKIPPED = replace(
     FAILED, verdict="not-applicable", failure=None, reason="nu = 0", control=ControlResult("x", "not-applicable")
 )
 RUN = VerificationResult("0.1.0", "quick", 7, {"numpy": "2.0", "blas": {"threads": 1}}, (RESULT, FAILED, SKIPPED))
-VOID = ("br", "hr", "img", "link", "meta", "input")
+VOID = ("br", "hr", "img", "link", "meta", "input", "wbr")
 
 
 class Page(HTMLParser):
@@ -191,7 +191,11 @@ def test_ladder_figure_draws_the_numbers_it_was_given() -> None:
     assert points.get_xdata() == pytest.approx(SCALES)
     assert points.get_ydata() == pytest.approx([rung.measured for rung in RESULT.ladder])
     levels = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
-    assert {1.0, 0.7} <= set(levels)  # the theory's line and the control's
+    assert {1.0, 1.230771} <= set(levels)  # the theory's line and the limit's
+    assert [text.get_text() for text in axes.texts] == ["control: 0.7 ↓"]  # far off
+    near = ladder_figure(replace(RESULT, control=replace(TWIN, predicted=1.1))).axes[0]
+    assert not near.texts
+    assert 1.1 in [line.get_ydata()[0] for line in near.lines]
     assert axes.get_xscale() == "log"
 
 
@@ -234,8 +238,7 @@ def test_table_fits_the_width_and_loses_nothing(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     joined = "".join(text.split())
     for wanted in (
-        "suite.thm-1",
-        "suite.lem-2",
+        *("suite.", "thm-1", "lem-2"),  # a name may break
         "✗refuted",
         "?inconclusive",
         "1.23077",
@@ -272,6 +275,97 @@ def test_table_names_models_only_where_rows_would_look_the_same() -> None:
     assert "MLP" in both
 
 
+def test_rows_that_differ_in_their_exponents_alone_are_told_apart() -> None:
+    first, second = (replace(RESULT, summary={"p": p, "c": c}) for p, c in ((1.0, 0.3), (0.5, 0.6)))
+    both = replace(RUN, results=(first, second))
+    for width in (80, 100, 130):
+        assert "p=1, c=0.3" in both.table(width)
+        assert "p=0.5, c=0.6" in both.table(width)
+    assert "c=0.3" not in replace(RUN, results=(first,)).table(130)
+    text = Page(page(both)).text
+    assert "p=0.5, c=0.6" in text
+    assert "as-printed, DiagonalNet, exponential, L = 2, p = 0.5, c = 0.6" in text
+
+
+def test_a_long_name_breaks_and_verdicts_stay_on_one_line_at_80_columns() -> None:
+    long = replace(RESULT, claim="suite2024.transition-second-order", loss="logistic", variant="corrected")
+    text = replace(RUN, results=(long, RESULT)).table(80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("✗ refuted") == 2
+    assert "suite2024.transition-" in text
+    assert "1.23077" in text
+
+
+def test_blocks_have_blank_lines_between_them() -> None:
+    lines = RUN.table(40).splitlines()
+    heads = [k for k, line in enumerate(lines) if line.startswith("suite.")]
+    assert len(heads) >= 3
+    assert all(lines[k - 1] == "" for k in heads[1:])
+
+
+def test_controls_are_counted_once_for_the_variants_that_share_them() -> None:
+    survived = replace(RESULT, control=replace(TWIN, verdict="supported"))
+    both = replace(RUN, results=(survived, replace(survived, variant="corrected")))
+    assert "1 of 2 controls survived" in headline(both)
+
+
+def test_page_repeats_the_run_exactly_and_each_result_alone() -> None:
+    settings = {"patterns": ["suite.*"], "paths": ["my checks"], "instances": 3}
+    text = Page(page(replace(RUN, settings=settings))).text
+    options = "--path 'my checks' --profile quick --seed 7 --instances 3"
+    assert f"theorykit verify 'suite.*' {options}" in text
+    assert f"theorykit verify suite.lem-2 {options}" in text
+
+
+def test_page_lists_every_refit_and_names_a_coefficient() -> None:
+    refits = [{"form": "coefficient·log x + a", "rungs": 4, "value": 0.51}]
+    fit = {
+        "log_alpha": [20.0, 320.0],
+        "fitted": [1.0, 2.0],
+        "limit": 0.5,
+        "form": "coefficient·log x",
+        "refits": refits,
+    }
+    fit |= {"is_limit": False, "leading": "log", "spread": 0.01, "carried": 0.002}
+    item = replace(RESULT, limit_fit=fit, predicted=0.5)
+    text = Page(page(replace(RUN, results=(item,)))).text
+    for wanted in ("largest 4", "0.51", "The coefficient is that of a weighted", "± integrator"):
+        assert wanted in text
+    drawn = {line.get_label() for line in ladder_figure(item).axes[0].lines}
+    assert {"theory: coefficient 0.5", "control: coefficient 0.7"} <= drawn
+
+
+def test_page_says_what_a_reader_without_the_paper_needs() -> None:
+    item = replace(
+        RESULT, statement="w(T^-_c) tends to theta_bar", paper="A paper (2024)", is_slack=True, open_question=True
+    )
+    source = page(replace(RUN, results=(item,)))
+    for wanted in (
+        "w(T<sup>−</sup><sub>c</sub>) tends to θ̄",
+        "Clopper–Pearson",
+        "a slack ≥ 1",
+        "NTK",
+        "A paper (2024)",
+    ):
+        assert wanted in source
+    assert "(open question)" in source
+    assert "ReLU" not in source
+    assert "ReLU" in page(replace(RUN, results=(replace(item, model="relu"),)))
+
+
+def test_short_and_rich_representations() -> None:
+    assert repr(RUN) == "<VerificationResult: 3 verdicts, 2 not as expected>"
+    assert repr(RESULT).startswith("<ClaimResult suite.thm-1 (as-printed, DiagonalNet, exponential, L = 2): refuted")
+    assert "suite.thm-1" in Page(RESULT._repr_html_()).text
+
+
+def test_marks_and_labels_of_a_trace() -> None:
+    axes = trace_figure({**RESULT.traces[0], "marks": {"T⁻": 0.7}, "quantity": "cosine"}).axes[0]
+    assert axes.get_ylabel() == "cosine"
+    assert [text.get_text().strip() for text in axes.texts] == ["T⁻"]
+    assert ladder_figure(replace(RESULT, quantity="f/Z")).axes[0].get_ylabel() == "f/Z"
+
+
 def test_coloured_table_has_colours() -> None:
     from theorykit.report.table import text_table
 
@@ -291,11 +385,11 @@ def test_notebook_table_is_well_formed() -> None:
         (replace(RUN, results=(RESULT,)), "1 verdict, as expected; no control survived."),
         (
             replace(RUN, results=(replace(RESULT, control=replace(TWIN, verdict="supported")),)),
-            "1 of 1 controls survived",
+            "1 of 2 controls survived",
         ),
         (
             replace(RUN, results=(replace(RESULT, control=replace(TWIN, verdict="inconclusive")),)),
-            "1 of 1 controls undecided",
+            "1 of 2 controls undecided",
         ),
         (replace(RUN, interrupted=True), "interrupted"),
         (replace(RUN, broken=({"path": "bad.py"},)), "1 file could not be imported"),

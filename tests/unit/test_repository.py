@@ -128,6 +128,10 @@ def test_the_check_in_the_documents_is_sound():
     assert (folder / "early.py").read_text(encoding="utf-8") in blocks(ROOT / "README.md", "python")
     (result,) = theorykit.verify("mine.*", paths=[folder], instances=1).results
     assert (result.verdict, result.control.verdict) == ("supported", "refuted")
+    guide = blocks(ROOT / "docs" / "guide" / "write-a-check.md", "python")
+    assert {(folder / name).read_text(encoding="utf-8") for name in ("early.py", "margins.py")} <= set(guide)
+    (slack,) = theorykit.verify("notes.*", paths=[folder]).results
+    assert (slack.verdict, slack.control.verdict, slack.is_slack) == ("supported", "refuted", True)
 
 
 def test_make_targets_in_documents_exist():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line starts with this module and has to be there at once
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class TheorykitError(Exception):

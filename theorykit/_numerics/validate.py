@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError
+from theorykit._numerics.errors import InputError, unknown_name
+
+_LONGEST = 60  # characters of a value that a message repeats
 
 
-def finite(argument: str, value: Any, *, minimum: float | None = None, above: float | None = None) -> float:
-    """Return `value` as a finite float, at least `minimum` and greater than `above` where given.
+def shown(value: Any) -> str:
+    """Return `value` as a message repeats it: in one line, shortened.
+
+    Examples
+    --------
+    >>> shown("logistik"), shown(10**5000)
+    ("'logistik'", 'an integer of 16610 bits')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def finite(
+    argument: str, value: Any, *, minimum: float | None = None, above: float | None = None, maximum: float | None = None
+) -> float:
+    """Return `value` as a finite float, within the bounds that are given (`above` is not itself allowed).
 
     Examples
     --------
     >>> finite("alpha", 3, above=0.0)
     3.0
     """
-    wanted = "a finite number"
-    if minimum is not None:
-        wanted += f" >= {minimum:g}"
-    if above is not None:
-        wanted += f" > {above:g}"
+    bounds = {">=": minimum, ">": above, "<=": maximum}
+    limits = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    wanted = f"a finite number {limits}".strip()
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(argument, repr(value), wanted)
-    number = float(value)
+        raise InputError(argument, shown(value), wanted)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InputError(argument, shown(value), wanted) from None
     too_small = (minimum is not None and number < minimum) or (above is not None and number <= above)
-    if too_small or not math.isfinite(number):
+    if too_small or (maximum is not None and number > maximum) or not math.isfinite(number):
         raise InputError(argument, f"{number:g}", wanted)
     return number
 
 
-def integer(argument: str, value: Any, *, minimum: int) -> int:
-    """Return `value` as an int of at least `minimum` (bools and floats are refused).
+def integer(argument: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` as an int from `minimum` to `maximum` (bools and floats are refused).
 
     Examples
     --------
@@ -43,8 +66,76 @@ def integer(argument: str, value: Any, *, minimum: int) -> int:
     2
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise InputError(argument, repr(value), f"an integer >= {minimum}")
-    return int(value)
+        raise InputError(argument, shown(value), f"an integer >= {minimum}")
+    number = int(value)
+    if maximum is not None and number > maximum:
+        raise InputError(argument, shown(number), f"an integer <= {maximum}")
+    return number
+
+
+def choice(argument: str, value: Any, known: Sequence[str]) -> str:
+    """Return `value`, one of the names that are `known`.
+
+    Examples
+    --------
+    >>> choice("task", "regression", ["classification", "regression"])
+    'regression'
+    """
+    if not isinstance(value, str):
+        raise InputError(argument, shown(value), f"one of {', '.join(known)}")
+    if value not in known:
+        raise unknown_name(argument, value, list(known))
+    return value
+
+
+def text(argument: str, value: Any) -> str:
+    """Return `value`, a str that is not empty.
+
+    Examples
+    --------
+    >>> text("name", "mine")
+    'mine'
+    """
+    if not isinstance(value, str) or not value:
+        raise InputError(argument, shown(value), "a text that is not empty")
+    return value
+
+
+def path(argument: str, value: Any, wanted: str = "a path") -> Path:
+    """Return `value`, a str or path that is not empty and that the system could know.
+
+    Examples
+    --------
+    >>> path("out", "results").name
+    'results'
+    """
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise InputError(argument, shown(value), wanted)
+    name = os.fspath(value)
+    if not name or "\0" in name:
+        raise InputError(argument, shown(name), wanted)
+    return Path(name)
+
+
+def affordable(argument: str, value: int, size: int) -> None:
+    """Refuse what would take `size` bytes, more than this machine has memory.
+
+    Examples
+    --------
+    >>> affordable("n", 1000, 8000)
+    """
+    memory = _memory()
+    if size > memory:
+        wanted = f"what fits into the {memory / 2**30:.0f} GiB of memory here"
+        raise InputError(argument, f"{shown(value)}, which takes {shown(size // 2**30)} GiB", wanted)
+
+
+def _memory() -> int:
+    """Return the bytes of physical memory, as far as the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return 2**63
 
 
 def matrix(argument: str, value: ArrayLike) -> NDArray[Any]:
@@ -63,8 +154,10 @@ def matrix(argument: str, value: ArrayLike) -> NDArray[Any]:
     return _finite_array(argument, array)
 
 
-def vector(argument: str, value: ArrayLike, *, length: int | None = None) -> NDArray[np.float64]:
-    """Return a finite 1-D float64 array, of the given length where one is given.
+def vector(
+    argument: str, value: ArrayLike, *, length: int | None = None, each: str = "sample (row of X)"
+) -> NDArray[np.float64]:
+    """Return a finite 1-D float64 array, of the given length where one is given: one entry for `each` of something.
 
     Examples
     --------
@@ -75,8 +168,8 @@ def vector(argument: str, value: ArrayLike, *, length: int | None = None) -> NDA
     if array.ndim != 1:
         raise InputError(argument, f"shape {array.shape}", "a vector of shape (n,)")
     if length is not None and array.shape[0] != length:
-        raise InputError(argument, f"{array.shape[0]} entries", f"{length}, one for each sample (row of X)")
-    return _finite_array(argument, array.astype(np.float64))
+        raise InputError(argument, f"{array.shape[0]} entries", f"{length}, one for each {each}")
+    return _finite_array(argument, _floats(array))
 
 
 def signs(argument: str, value: ArrayLike, *, length: int | None = None) -> NDArray[np.float64]:
@@ -90,7 +183,8 @@ def signs(argument: str, value: ArrayLike, *, length: int | None = None) -> NDAr
     labels = vector(argument, value, length=length)
     wrong = np.flatnonzero(np.abs(labels) != 1.0)
     if wrong.size:
-        raise InputError(argument, f"{labels[wrong[0]]:g} at index {wrong[0]}", "every label +1 or -1")
+        hint = f" (2 * {argument} - 1 makes them of 0 and 1)" if np.isin(labels, (0.0, 1.0)).all() else ""
+        raise InputError(argument, f"{labels[wrong[0]]:g} at index {wrong[0]}", f"every label +1 or -1{hint}")
     return labels
 
 
@@ -111,9 +205,13 @@ def class_numbers(argument: str, y: ArrayLike, classes: int, *, length: int | No
 
 
 def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
+    if np.ma.is_masked(value):
+        raise InputError(argument, "a masked array with hidden entries", "every number: fill them in or leave them out")
+    if hasattr(value, "toarray"):  # of SciPy, which need not be imported to know it
+        raise InputError(argument, f"a sparse {type(value).__name__}", f"a dense array: {argument}.toarray()")
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError, OverflowError) as problem:
         got = f"something numpy cannot read ({problem})"
         raise InputError(argument, got, "a rectangular array of numbers") from None
     if array.dtype.kind not in "iufb":
@@ -124,10 +222,16 @@ def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
 def _finite_array(argument: str, array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype == np.int8:
         return np.ascontiguousarray(array)
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    array = np.ascontiguousarray(array) if array.dtype == np.float64 else _floats(array)
     if not np.isfinite(array).all():
         where = np.unravel_index(int(np.flatnonzero(~np.isfinite(array).ravel())[0]), array.shape)
         index = tuple(int(i) for i in where)
         place = index if len(index) > 1 else index[0]
         raise InputError(argument, f"{array[where]} at index {place}", "finite numbers only")
     return array
+
+
+def _floats(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a float64 copy; wider floats may become infinite, which is for the caller to notice."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64, order="C")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -18,6 +20,9 @@ from theorykit.models import DiagonalNet
 from theorykit.programs import MaxMargin
 
 T = TypeVar("T")
+
+KINDS = ("limit", "existence", "inequality", "identity", "probability", "figure")
+VARIANTS = frozenset({"as-printed", "corrected"})
 
 REFERENCES = {
     "lyu2024": """@inproceedings{lyu2024,
@@ -58,6 +63,27 @@ class Source:
         """Return the BibTeX entry."""
         return self.entry or REFERENCES.get(self.key, f"@misc{{{self.key}}}")
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a BibTeX entry: one of its own, or one that theorykit has."""
+        return bool(self.entry) or self.key in REFERENCES
+
+    @property
+    def paper(self) -> str:
+        """Title and year from the BibTeX entry, as far as it has them.
+
+        Examples
+        --------
+        >>> Source("lyu2024", "Theorem 3.4").paper
+        'Dichotomy of Early and Late Phase Implicit Biases Can Provably Induce Grokking (2024)'
+        """
+        title, year = (
+            re.search(rf"\b{name}\s*=\s*[{{\"](.+?)[}}\"]\s*(,|$|}})", self.bibtex(), re.MULTILINE | re.IGNORECASE)
+            for name in ("title", "year")
+        )
+        parts = ([title[1].replace("{", "").replace("}", "")] if title else []) + ([f"({year[1]})"] if year else [])
+        return " ".join(parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -84,6 +110,10 @@ class Instance:
     init: str = "theory"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, DiagonalNet):
+            raise InputError("model", repr(self.model), "a model, such as theorykit.models.DiagonalNet(d=40)")
+        if not isinstance(self.data, Dataset):
+            raise InputError("data", repr(self.data), "a theorykit.Dataset")
         if not self.p > 0.0:
             raise InputError("p", f"{self.p}", "a positive exponent: the theory needs weight decay alpha^-p > 0")
         if not 0.0 < self.c < 1.0:
@@ -126,11 +156,24 @@ class Measurement:
     predicted : float
         The claimed limit (the same at every rung up to round-off).
     integrator, certificate : float
-        Error of the number from the flow, and from the programs that enter it.
+        Error of the number from the flow, and from the programs that enter it: finite and not negative.
     extra : dict
         Further numbers for the report.
     also : tuple of Measurement
         Further numbers of which the claim says the same; it holds only if all of them do.
+    sampling : float
+        Error of the number from a finite sample: half-width of a confidence interval.
+
+    Raises
+    ------
+    InputError
+        Something is no number, or an error is negative or not finite (unless `measured` is nan).
+
+    Examples
+    --------
+    >>> Measurement(0.9, predicted=1.0, integrator=-1.0)
+    Traceback (most recent call last):
+    theorykit._numerics.errors.InputError: integrator: got -1.0; wanted a finite number >= 0
     """
 
     measured: float
@@ -139,6 +182,33 @@ class Measurement:
     certificate: float = 0.0
     extra: Mapping[str, float] = field(default_factory=dict)
     also: tuple[Measurement, ...] = ()
+    sampling: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("measured", "predicted"):
+            _number(name, getattr(self, name))
+        for name in ("integrator", "certificate", "sampling"):
+            value = _number(name, getattr(self, name))
+            if not (math.isfinite(value) and value >= 0.0) and not math.isnan(self.measured):
+                raise InputError(name, repr(value), "a finite number >= 0")
+        if not isinstance(self.extra, Mapping):
+            raise InputError("extra", repr(self.extra), "a mapping of names to numbers")
+        for key, value in self.extra.items():
+            _number(f"extra[{key!r}]", value)
+        for other in self.also:
+            if not isinstance(other, Measurement):
+                raise InputError("also", repr(other), "Measurement objects only")
+
+    @property
+    def error(self) -> float:
+        """The whole error of the number."""
+        return self.integrator + self.certificate + self.sampling
+
+
+def _number(argument: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(argument, repr(value), "a number")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -159,6 +229,12 @@ class Control:
     name: str
     measure: Callable[[Instance, Problem], Measurement]
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError("name", repr(self.name), "what the control says, in a few words")
+        if not callable(self.measure):
+            raise InputError("measure", repr(self.measure), "a function of instance and problem")
 
 
 class Claim(ABC):
@@ -189,6 +265,10 @@ class Claim(ABC):
         Scales log(alpha) for each profile.
     draws : dict
         How many instances each profile draws.
+    quantity : str
+        What is measured, in a few words or symbols, for the axes of figures.
+    open_question : bool
+        Whether no theorem says so: the source asks, or leaves it open.
     resolution : float
         The largest error at which an interval around the prediction still says something; controls that share the
         measurement lower it further.
@@ -208,6 +288,8 @@ class Claim(ABC):
         "paper": (20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0),
     }
     draws: ClassVar[Mapping[str, int]] = {"quick": 2, "full": 20, "paper": 20}
+    quantity: ClassVar[str] = ""
+    open_question: ClassVar[bool] = False
     resolution: ClassVar[float] = math.inf
     statement: ClassVar[str] = ""
     variants: ClassVar[tuple[str, ...]] = ()
@@ -220,10 +302,10 @@ class Claim(ABC):
         """Read the statement off the docstring, the variants off the expectations, the names off the controls."""
         super().__init_subclass__()
         cls.statement = " ".join((cls.__doc__ or "").split())
-        cls.variants = tuple(cls.expected)
+        cls.variants = tuple(cls.expected) if isinstance(cls.expected, Mapping) else ()
         written = (cls.instances, cls.measure, cls.controls)
         if not any(getattr(method, "__isabstractmethod__", False) for method in written):
-            cls.control_names = tuple(control.name for control in cls(Tools("quick")).controls())
+            cls.control_names = _names(cls(Tools("quick")).controls())
 
     @abstractmethod
     def instances(self, rng: np.random.Generator) -> Iterable[Instance]:
@@ -246,7 +328,7 @@ class Claim(ABC):
         return {}
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
-        """Return small trajectories for the report's figures: label, s, curves."""
+        """Return small trajectories for the report's figures: label, s, curves, and marks (names with values of s)."""
         return ()
 
     @classmethod
@@ -261,6 +343,20 @@ class Claim(ABC):
     def max_margin(self, data: Dataset, norm: int) -> MaxMargin:
         """Return the certified max-margin separator; computed once for all claims of a run."""
         return self.tools.max_margin(data, norm)
+
+
+def _names(controls: Any) -> tuple[str, ...]:
+    """Return the names of a claim's controls."""
+    if not isinstance(controls, Iterable):
+        raise InputError("controls", repr(controls), "a sequence of Control")
+    names = []
+    for control in controls:
+        if not isinstance(control, Control):
+            raise InputError("controls", repr(control), "Control objects only")
+        if control.name in names:
+            raise InputError("controls", f"{control.name!r} twice", "a name of its own for each control")
+        names.append(control.name)
+    return tuple(names)
 
 
 class Tools:

@@ -5,65 +5,134 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
+import os
 import pkgutil
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
+from typing import Any
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit.checking.claim import Claim
+from theorykit.checking.contract import faults, looks_like_a_claim
 
 _GROUP = "theorykit.verifications"
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found: claims in the order of their files, and files that could not be imported."""
+    """What was found: claims in the order of their files, what could not be used, and what is odd.
+
+    Attributes
+    ----------
+    claims : tuple of type
+    broken : tuple of dict
+        Files that could not be imported ({"path", "type", "message"}), and classes that are no usable claim (with
+        "class", and "claim" if it has an id).
+    warnings : tuple of str
+    """
 
     claims: tuple[type[Claim], ...]
     broken: tuple[dict[str, str], ...]
+    warnings: tuple[str, ...] = ()
 
 
-def discover(patterns: Sequence[str] = (), paths: Sequence[Path] = ()) -> Discovery:
+def discover(patterns: Sequence[str] = (), paths: Sequence[str | os.PathLike[str]] = ()) -> Discovery:
     """Find claims whose id matches one of the patterns (shell wildcards; none given means all).
 
     Parameters
     ----------
     patterns : sequence of str
         Such as ``"lyu2024.*"`` or ``"lyu2024.thm-3.4"``.
-    paths : sequence of Path
+    paths : sequence of path-like
         Folders of further files.
 
     Raises
     ------
     InputError
-        A pattern matches nothing (with the nearest id), a folder does not exist, two claims share an id.
+        A pattern matches nothing (with the nearest id, and the files that could not be read), a folder does not exist,
+        two claims share an id.
 
     Examples
     --------
     >>> [claim.id for claim in discover(["lyu2024.cor-3.6"]).claims]
     ['lyu2024.cor-3.6']
     """
+    patterns, folders = _patterns(patterns), _folders(paths)
     broken: list[dict[str, str]] = []
     claims: dict[str, type[Claim]] = {}
-    for module in _modules(paths, broken):
-        for value in vars(module).values():
-            if not (isinstance(value, type) and issubclass(value, Claim) and value.__module__ == module.__name__):
-                continue
-            if getattr(value, "__abstractmethods__", None) or not hasattr(value, "id"):
-                continue  # what several claims share
-            if value.id in claims and claims[value.id] is not value:
-                raise InputError("id", f"{value.id!r} in two files", "one file for each claim id")
-            claims[value.id] = value
-    wanted = [claim for claim in claims.values() if not patterns or any(_matches(claim.id, p) for p in patterns)]
+    for kind in _classes(list(_modules(folders, broken))):
+        wrong = faults(kind)
+        if wrong:
+            broken.append(_unusable(kind, wrong))
+            continue
+        if kind.id in claims and claims[kind.id] is not kind:
+            raise InputError("id", f"{kind.id!r} in two files", "one file for each claim id")
+        claims[kind.id] = kind
     for pattern in patterns:
-        if not any(_matches(claim.id, pattern) for claim in claims.values()):
-            raise unknown_name("claim", pattern, list(claims))
-    return Discovery(tuple(wanted), tuple(broken))
+        known = [*claims, *(entry["claim"] for entry in broken if "claim" in entry)]
+        if not any(_matches(identifier, pattern) for identifier in known):
+            raise _unknown(pattern, list(claims), broken)
+    wanted = tuple(claim for claim in claims.values() if not patterns or any(_matches(claim.id, p) for p in patterns))
+    odd = [
+        f"{claim.id}: theorykit has no BibTeX entry for {claim.source.key!r}; give one as the third argument of Source"
+        for claim in wanted
+        if not claim.source.is_known
+    ]
+    return Discovery(wanted, tuple(broken), tuple(odd))
+
+
+def _patterns(patterns: Sequence[str]) -> list[str]:
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise InputError("pattern", repr(pattern), "ids of claims as text, such as 'lyu2024.*'")
+    return list(patterns)
+
+
+def _folders(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return folders as paths.
+
+    Raises
+    ------
+    InputError
+        It is no sequence of paths.
+    """
+    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+        raise InputError("paths", repr(paths), "a list of folders")
+    found = list(paths)
+    for path in found:
+        if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+            raise InputError("paths", repr(path), "folders as text or pathlib.Path")
+    return [Path(path) for path in found]
+
+
+def _classes(modules: list[ModuleType]) -> Iterator[type[Any]]:
+    """Yield the classes of these modules that are claims, or look as if they were meant to be."""
+    for module in modules:
+        for value in dict.fromkeys(v for v in vars(module).values() if isinstance(v, type)):
+            if value.__module__ == module.__name__ and looks_like_a_claim(value):
+                yield value
+
+
+def _unusable(kind: type[Any], wrong: list[str]) -> dict[str, str]:
+    place = getattr(sys.modules[kind.__module__], "__file__", None) or kind.__module__
+    entry = {"path": place, "class": kind.__name__, "type": "InputError", "message": "; ".join(wrong)}
+    identifier = getattr(kind, "id", None)
+    return entry | ({"claim": identifier} if isinstance(identifier, str) else {})
+
+
+def _unknown(pattern: str, known: list[str], broken: list[dict[str, str]]) -> InputError:
+    """Return the error for a pattern that matches nothing; what could not be read may hold what is missing."""
+    error = unknown_name("claim", pattern, known)
+    unread = "; ".join(f"{entry['path']}: {entry['type']}: {entry['message']}" for entry in broken)
+    return InputError(error.argument, error.got, f"{error.wanted}; not usable: {unread}") if unread else error
 
 
 def _matches(identifier: str, pattern: str) -> bool:
@@ -91,14 +160,14 @@ def _modules(paths: Sequence[Path], broken: list[dict[str, str]]) -> Iterator[Mo
 
 
 def _imported(name: str, where: str, broken: list[dict[str, str]]) -> ModuleType | None:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        broken.append(_failure(where, error))
-        return None
+    return _attempted(where, lambda: importlib.import_module(name), broken)
 
 
 def _imported_file(file: Path, broken: list[dict[str, str]]) -> ModuleType | None:
+    return _attempted(str(file), lambda: _executed(file), broken)
+
+
+def _executed(file: Path) -> ModuleType:
     version = (file.resolve(), file.stat().st_mtime_ns)  # an edited file is another module
     name = f"theorykit_path_{file.stem.replace('-', '_')}_{abs(hash(version)):x}"
     if name in sys.modules:
@@ -110,14 +179,47 @@ def _imported_file(file: Path, broken: list[dict[str, str]]) -> ModuleType | Non
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException:
         del sys.modules[name]
-        broken.append(_failure(str(file), error))
-        return None
+        raise
     return module
 
 
-def _failure(where: str, error: Exception) -> dict[str, str]:
-    last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    place = f" (line {last.lineno})" if last else ""
-    return {"path": where, "type": type(error).__name__, "message": f"{error}{place}"}
+def _attempted(where: str, load: Callable[[], ModuleType], broken: list[dict[str, str]]) -> ModuleType | None:
+    """Import something that may do anything; whatever it raises, Ctrl-C apart, is noted and no more."""
+    with _interrupts() as pressed:
+        try:
+            return load()
+        except (Exception, SystemExit) as error:
+            broken.append(_failure(where, error))
+        except KeyboardInterrupt as error:
+            if pressed:
+                raise
+            broken.append(_failure(where, error))
+    return None
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Yield a list that fills when Ctrl-C is pressed, to tell it from a file that raises KeyboardInterrupt itself."""
+    pressed: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        previous(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _failure(where: str, error: BaseException) -> dict[str, str]:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]
+    text = f"{error}" if not lines else f"{error} (line {lines[-1]})"
+    return {"path": where, "type": type(error).__name__, "message": text.strip()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,7 @@ from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import vector
 
 Floats = NDArray[np.float64]
+_CURVE = 61  # points of the fitted curve, for figures
 
 TERMS: dict[str, Callable[[Floats], Floats]] = {
     "1": lambda x: np.ones_like(x),
@@ -23,6 +25,16 @@ TERMS: dict[str, Callable[[Floats], Floats]] = {
     "1/x^2": lambda x: 1.0 / x**2,
 }
 """Functions of x = log(alpha). Constants inside a logarithm only mix them, so that log A does as well as log alpha."""
+
+_WRITTEN = {
+    "1": "{}",
+    "log": "{}·log x",
+    "log/x": "{}·log(x)/x",
+    "1/x": "{}/x",
+    "log^2/x^2": "{}·log²(x)/x²",
+    "log/x^2": "{}·log(x)/x²",
+    "1/x^2": "{}/x²",
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,13 @@ class Expansion:
     @property
     def form(self) -> str:
         """The fitted form in words."""
-        leading = "limit" if self.leading == "1" else f"limit·{self.leading}"
-        return " + ".join([leading, *(f"{chr(97 + i)}·{term}" for i, term in enumerate(self.terms))]) + ", x = log α"
+        return self._written(self.terms)
+
+    def _written(self, terms: tuple[str, ...]) -> str:
+        answer = "limit" if self.leading == "1" else "coefficient"
+        letters = (chr(97 + i) for i in range(len(terms)))
+        parts = [_WRITTEN[self.leading].format(answer), *map(str.format, map(_WRITTEN.get, terms), letters)]  # type: ignore[arg-type]
+        return " + ".join(parts) + ", x = log α"
 
     def fit(self, x: ArrayLike, y: ArrayLike, noise: ArrayLike = 0.0) -> Fit:
         """Extrapolate a ladder.
@@ -89,15 +106,31 @@ class Expansion:
         noise_ = np.broadcast_to(np.asarray(noise, dtype=np.float64), y_.shape)
         if x_.size < len(self.terms) + 2:
             raise InputError("ladder", f"{x_.size} rungs", f"at least {len(self.terms) + 2} for the form {self.form}")
-        value, weights, coefficients = self._solve(x_, y_, self.terms)
-        drops = range(1, x_.size - len(self.terms))
-        refits = [self._solve(x_[k:], y_[k:], self.terms)[0] for k in drops]
-        refits += [self._solve(x_, y_, terms)[0] for terms in self.neighbours if x_.size >= len(terms) + 1]
-        spread = max(abs(refit - value) for refit in refits)
-        fitted = self._design(x_, self.terms) @ coefficients
-        spread += float(np.abs(weights) @ np.abs(fitted - y_))
-        carried = float(np.abs(weights) @ noise_)
-        return Fit(value, spread, carried, fitted, self.form)
+        largest = max(np.abs(y_).max(), np.abs(noise_).max(), np.finfo(np.float64).tiny)
+        unit = 2.0 ** (math.frexp(largest)[1] - 1)  # a power of two: exact, and numbers near the largest float fit in
+        answer = self._fit(x_, y_ / unit, noise_ / unit)
+        with np.errstate(over="ignore"):
+            return answer.times(unit)
+
+    def _fit(self, x: Floats, y: Floats, noise: Floats) -> Fit:
+        value, weights, coefficients = self._solve(x, y, self.terms)
+        refits = [
+            Refit(self.form, x.size - k, self._solve(x[k:], y[k:], self.terms)[0])
+            for k in range(1, x.size - len(self.terms))
+        ]
+        refits += [
+            Refit(self._written(terms), x.size, self._solve(x, y, terms)[0])
+            for terms in self.neighbours
+            if x.size >= len(terms) + 1
+        ]
+        fitted = self._design(x, self.terms) @ coefficients
+        spread = max(abs(refit.value - value) for refit in refits)
+        spread += float(np.abs(weights) @ np.abs(fitted - y))
+        dense = np.geomspace(x[0], x[-1], _CURVE)
+        return Fit(
+            value, spread, float(np.abs(weights) @ noise), fitted, self.form, tuple(refits), dense,
+            self._design(dense, self.terms) @ coefficients,
+        )  # fmt: skip
 
     def _design(self, x: Floats, terms: tuple[str, ...]) -> Floats:
         return np.column_stack([TERMS[name](x) for name in (self.leading, *terms)])
@@ -112,17 +145,37 @@ class Expansion:
         return float(coefficients[0]), inverse[0] * scale, coefficients
 
 
+@dataclass(frozen=True)
+class Refit:
+    """The answer of another fit to the same ladder: in another form, or to its largest scales alone."""
+
+    form: str
+    rungs: int
+    value: float
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """An extrapolated ladder: its answer, and the two parts of its error."""
+    """An extrapolated ladder: its answer, the two parts of its error, the refits behind it, and the fitted curve."""
 
     value: float
     spread: float
     carried: float
     fitted: Floats
     form: str
+    refits: tuple[Refit, ...]
+    x: Floats
+    curve: Floats
 
     @property
     def error(self) -> float:
         """Disagreement of the refits and residuals of the fit, plus carried measurement errors."""
         return self.spread + self.carried
+
+    def times(self, unit: float) -> Fit:
+        """Return the fit to numbers `unit` times as large."""
+        refits = tuple(replace(refit, value=refit.value * unit) for refit in self.refits)
+        return Fit(
+            self.value * unit, self.spread * unit, self.carried * unit, self.fitted * unit, self.form, refits, self.x,
+            self.curve * unit,
+        )  # fmt: skip

@@ -52,7 +52,7 @@ class ControlResult:
     error: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClaimResult:
     """The verdict on one variant of one claim for one model, loss and degree, with the numbers behind it.
 
@@ -95,6 +95,14 @@ class ClaimResult:
         Small trajectories for figures: {"label", "s": [...], "curves": {name: [...]}}.
     judged : str
         How the verdict comes about, in a sentence.
+    paper : str
+        Title and year of the paper.
+    quantity : str
+        What was measured, in a few words or symbols.
+    is_slack : bool
+        Whether the number is a slack: by how much an inequality holds (the claim says that it is not negative).
+    open_question : bool
+        Whether no theorem says so: the paper leaves it open.
     """
 
     claim: str
@@ -124,6 +132,22 @@ class ClaimResult:
     reason: str | None = None
     traces: tuple[dict[str, Any], ...] = ()
     judged: str = ""
+    paper: str = ""
+    quantity: str = ""
+    is_slack: bool = False
+    open_question: bool = False
+
+    def __repr__(self) -> str:
+        from theorykit.report.words import error_text, number, setting
+
+        total = self.error.get("total")
+        found = f"{self.verdict}, measured {number(self.measured, total)} ± {error_text(total)}"
+        return f"<ClaimResult {self.claim} ({setting(self)}): {found}>"
+
+    def _repr_html_(self) -> str:
+        from theorykit.report.html import notebook_result
+
+        return notebook_result(self)
 
     @property
     def is_wrong(self) -> bool:
@@ -140,7 +164,7 @@ class ClaimResult:
         return "inconclusive" in (self.verdict, self.control.verdict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VerificationResult:
     """Everything one call of `theorykit.verify` found.
 
@@ -159,11 +183,18 @@ class VerificationResult:
     wall_s : float
         Wall time in seconds.
     broken : tuple of dict
-        Files of claims that could not be imported: {"path", "type", "message"}.
+        Files of claims that could not be imported: {"path", "type", "message"}, and classes that are no usable claim
+        (with "class").
+    warnings : tuple of str
+        What is odd but stops nothing.
+    settings : dict
+        What else repeats the run: "patterns", "paths" and "instances" (None: as many as the profile says).
 
     Examples
     --------
     >>> nothing = VerificationResult("0.1.0", "quick", 0, {}, ())
+    >>> nothing
+    <VerificationResult: no verdicts>
     >>> nothing.exit_code
     0
     """
@@ -176,6 +207,13 @@ class VerificationResult:
     interrupted: bool = False
     wall_s: float = 0.0
     broken: tuple[dict[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        from theorykit.report.words import comparison
+
+        return f"<VerificationResult: {comparison(self.results)}>"
 
     @property
     def exit_code(self) -> int:
@@ -200,7 +238,7 @@ class VerificationResult:
         Parameters
         ----------
         width : int
-            Columns of text; below 90 each result becomes a few lines instead of a row.
+            Columns of text; where it is small, columns are left out, and at last each result becomes a few lines.
 
         Returns
         -------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
 import platform
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +22,14 @@ from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
 from theorykit._version import __version__
+from theorykit.checking import contract
 from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Tools
+from theorykit.checking.contract import every, measurement, numbers
 from theorykit.checking.discover import discover
 from theorykit.checking.expansion import Expansion
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
 from theorykit.checking.verdict import Verdict, combine, judge_slacks, judge_value, worst
+from theorykit.flow import Problem
 
 PROFILES = ("quick", "full", "paper")
 _LARGE = 10**8  # entries of training and test data from which an instance runs alone
@@ -48,6 +54,7 @@ class Judged:
     predicted: float = math.nan
     integrator: float = 0.0
     certificate: float = 0.0
+    sampling: float = 0.0
     fit: float = 0.0
     rungs: tuple[Rung, ...] = ()
     fitted: dict[str, Any] | None = None
@@ -56,7 +63,7 @@ class Judged:
     @property
     def error(self) -> float:
         """The whole error."""
-        return self.integrator + self.certificate + self.fit
+        return self.integrator + self.certificate + self.sampling + self.fit
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,10 @@ def verify(
     if instances is not None:
         instances = integer("instances", instances, minimum=1)
     rtol = finite("rtol", rtol, above=0.0)
-    folders = tuple(str(Path(path).resolve()) for path in paths)
     began = time.perf_counter()
-    found = discover(list(patterns), [Path(folder) for folder in folders])
+    found = discover(patterns, paths)
+    folders = tuple(str(Path(path).resolve()) for path in paths)
+    settings = {"patterns": list(patterns), "paths": [os.fspath(path) for path in paths], "instances": instances}
     tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol)
     if progress is not None:
         progress.start(sum(len(task.work) for task in tasks))
@@ -163,7 +171,7 @@ def verify(
     results = [result for claim in found.claims for result in _assemble(claim, outcomes, seed)]
     return VerificationResult(
         __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
-        found.broken,
+        found.broken, found.warnings, settings,
     )  # fmt: skip
 
 
@@ -183,10 +191,10 @@ def _tasks(
     for claim in claims:
         for index in range(count if count is not None and claim.expansion is not None else claim.draws[profile]):
             try:
-                drawn = list(claim(tools).instances(_rng(seed, index)))
+                drawn = _drawn(claim(tools), seed, index)
                 if not drawn:
                     raise InputError("instances", "none", "at least one")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 undrawn.append(_undrawn(claim, index, error))
                 continue
             for position, instance in enumerate(drawn):
@@ -204,16 +212,24 @@ def _tasks(
     return tasks, undrawn
 
 
-def _undrawn(claim: type[Claim], index: int, error: Exception) -> Outcome:
+def _drawn(claim: Claim, seed: int, index: int) -> list[Instance]:
+    return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance)
+
+
+def _undrawn(claim: type[Claim], index: int, error: BaseException) -> Outcome:
     """Return the outcome of a claim whose instances could not be drawn."""
     return Outcome(
         claim.id, (None,) * 5, index, dict.fromkeys(claim.variants, Judged("inconclusive")),
-        dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(error), 0.0,
+        dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(claim, error), 0.0,
     )  # fmt: skip
 
 
-def _failure(error: Exception) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)}
+def _failure(claim: type[Claim], error: BaseException) -> dict[str, str]:
+    """Say what was raised, and where in the file of the check."""
+    file = inspect.getfile(claim)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    place = f" ({Path(file).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    return {"type": type(error).__name__, "message": f"{error}{place}".strip()}
 
 
 def _run_all(tasks: list[_Task], jobs: int) -> Iterator[tuple[_Task, list[Outcome]]]:
@@ -247,7 +263,7 @@ def _run(task: _Task) -> list[Outcome]:
         for identifier, position in task.work:
             claim = known[identifier](tools)
             if identifier not in drawn:
-                drawn[identifier] = list(claim.instances(_rng(task.seed, task.index)))
+                drawn[identifier] = _drawn(claim, task.seed, task.index)
             outcomes.append(_outcome(claim, drawn[identifier][position], task))
     return outcomes
 
@@ -261,24 +277,29 @@ def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
     traces: tuple[dict[str, Any], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     reason, failure = None, None
+    name = type(claim).__name__
     try:
-        assumptions = tuple(claim.check(instance))
+        assumptions = tuple(every(f"{name}.check", claim.check(instance), Assumption))
+        twins = every(f"{name}.controls", claim.controls(), Control)
+        if tuple(twin.name for twin in twins) != claim.control_names or not twins:
+            names = ", ".join(repr(twin.name) for twin in twins) or "no control"
+            wanted = f"always the same, {', '.join(claim.control_names)}" if claim.control_names else "a false twin"
+            raise InputError(f"{name}.controls", names, wanted)
         failed = [a for a in assumptions if not a.holds]
         if failed:
             reason = "; ".join(f"{a.name} fails ({a.value:.3g})" for a in failed)
             variants = dict.fromkeys(claim.variants, Judged("not-applicable"))
             controls = {name: Judged("not-applicable") for name in claim.control_names}
         else:
-            twins = claim.controls()
             controls = {twin.name: _judge_control(claim, twin, instance, task.profile) for twin in twins}
             resolution = _resolution(claim, twins, instance, task.profile)
             variants = {v: _judge(claim, instance, task.profile, v, resolution) for v in claim.variants}
             last = instance.at(claim.ladders[task.profile][-1]) if claim.expansion is not None else instance.at(1.0)
-            summary = {key: float(value) for key, value in claim.summarise(instance, last).items()}
+            summary = numbers(f"{name}.summarise", claim.summarise(instance, last))
             if task.index == 0:
-                traces = tuple(dict(trace) for trace in claim.traces(instance, last))
-    except Exception as error:
-        failure = _failure(error)
+                traces = contract.traces(f"{name}.traces", claim.traces(instance, last))
+    except (Exception, SystemExit) as error:
+        failure = _failure(type(claim), error)
     wall = time.perf_counter() - began
     return Outcome(
         claim.id, instance.family, task.index, variants, controls, summary, traces, assumptions, reason, failure, wall
@@ -286,14 +307,25 @@ def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
 
 
 def _judge(claim: Claim, instance: Instance, profile: str, variant: str, resolution: float) -> Judged:
-    def measure(problem: Any) -> Measurement:
-        return claim.measure(instance, problem, variant)
+    def measure(problem: Problem) -> Measurement:
+        return _measured(claim, instance, problem, variant)
 
     return _judge_with(claim, measure, instance, profile, resolution)
 
 
 def _judge_control(claim: Claim, control: Control, instance: Instance, profile: str) -> Judged:
-    return _judge_with(claim, lambda problem: control.measure(instance, problem), instance, profile, claim.resolution)
+    def measure(problem: Problem) -> Measurement:
+        return _measured_by(control, instance, problem)
+
+    return _judge_with(claim, measure, instance, profile, claim.resolution)
+
+
+def _measured(claim: Claim, instance: Instance, problem: Problem, variant: str) -> Measurement:
+    return measurement(f"{type(claim).__name__}.measure", claim.measure(instance, problem, variant))
+
+
+def _measured_by(control: Control, instance: Instance, problem: Problem) -> Measurement:
+    return measurement(f"control {control.name!r}", control.measure(instance, problem))
 
 
 def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, profile: str) -> float:
@@ -302,19 +334,23 @@ def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, p
     if claim.expansion is None:
         return nearest
     problem = instance.at(claim.ladders[profile][-1])
-    predicted = claim.measure(instance, problem, claim.variants[-1]).predicted
+    predicted = _measured(claim, instance, problem, claim.variants[-1]).predicted
     for control in controls:
         if control.shared:
-            nearest = min(nearest, abs(control.measure(instance, problem).predicted - predicted))
+            nearest = min(nearest, abs(_measured_by(control, instance, problem).predicted - predicted))
     return nearest
 
 
-def _judge_with(claim: Claim, measure: Any, instance: Instance, profile: str, resolution: float) -> Judged:
+def _judge_with(
+    claim: Claim, measure: Callable[[Problem], Measurement], instance: Instance, profile: str, resolution: float
+) -> Judged:
     """Climb the ladder with one measurement and judge what it extrapolates to (without a ladder: a slack)."""
     if claim.expansion is None:
         one = measure(instance.at(1.0))
-        verdict = judge_slacks([(one.measured - one.predicted, one.integrator + one.certificate)])
-        return Judged(verdict, one.measured, one.predicted, one.integrator, one.certificate, extra=dict(one.extra))
+        verdict = judge_slacks([(one.measured - one.predicted, one.error)])
+        return Judged(
+            verdict, one.measured, one.predicted, one.integrator, one.certificate, one.sampling, extra=dict(one.extra)
+        )
     rungs = [(log_alpha, measure(instance.at(log_alpha))) for log_alpha in claim.ladders[profile]]
     judged = _extrapolate(claim, claim.expansion, rungs, resolution)
     further = [
@@ -331,22 +367,26 @@ def _extrapolate(
 ) -> Judged:
     """Fit one ladder; rungs at which the number does not exist are left out."""
     kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
+    needed = len(expansion.terms) + 2
+    if len(kept) < needed <= len(rungs):
+        got = f"a finite number at {len(kept)} of {len(rungs)} rungs, nan or inf at the others"
+        raise InputError("ladder", got, f"at least {needed} rungs for the form {expansion.form}")
     x = np.array([log_alpha for log_alpha, _ in kept])
-    noise = np.array([rung.integrator + rung.certificate for _, rung in kept])
-    fit = expansion.fit(x, [rung.measured for _, rung in kept], noise)
+    fit = expansion.fit(x, [rung.measured for _, rung in kept], np.array([rung.error for _, rung in kept]))
     last = kept[-1][1]
-    share = last.certificate / (last.integrator + last.certificate) if last.certificate > 0.0 else 0.0
-    certificate = share * fit.carried
+    share = fit.carried / last.error if last.error > 0.0 else 0.0
+    certificate, sampling = share * last.certificate, share * last.sampling
     shown = tuple(
-        Rung(log_alpha, rung.measured, rung.integrator + rung.certificate, rung.predicted if claim.is_limit() else None)
+        Rung(log_alpha, rung.measured, rung.error, rung.predicted if claim.is_limit() else None)
         for log_alpha, rung in kept
     )
     return Judged(
         judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
-        fit.carried - certificate, certificate, fit.spread, shown,
+        fit.carried - certificate - sampling, certificate, sampling, fit.spread, shown,
         {
-            "log_alpha": x.tolist(), "fitted": fit.fitted.tolist(), "limit": fit.value, "form": fit.form,
-            "is_limit": claim.is_limit(),
+            "log_alpha": fit.x.tolist(), "fitted": fit.curve.tolist(), "limit": fit.value, "form": fit.form,
+            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread, "carried": fit.carried,
+            "refits": [asdict(refit) for refit in fit.refits],
         },
         dict(last.extra),
     )  # fmt: skip
@@ -390,6 +430,10 @@ def _result(
         reason=reason if verdict == "not-applicable" else None,
         traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
         judged=claim.judged,
+        paper=claim.source.paper,
+        quantity=claim.quantity,
+        is_slack=claim.expansion is None,
+        open_question=claim.open_question,
     )  # fmt: skip
 
 
@@ -399,15 +443,18 @@ def _joined(judged: list[Judged]) -> tuple[float | None, float | None, dict[str,
     if not found:
         return None, None, {"total": None}
     values = np.array([item.value for item in found])
-    spread = float(np.max(np.abs(values - values.mean())))
     parts = {
         "integrator": max(item.integrator for item in found),
         "certificate": max(item.certificate for item in found),
         "fit": max(item.fit for item in found),
-        "instances": spread,
     }
-    predicted = float(np.mean([item.predicted for item in found]))
-    return float(values.mean()), predicted, {**parts, "total": max(item.error for item in found) + spread}
+    sampling = max(item.sampling for item in found)
+    if sampling > 0.0:
+        parts["sampling"] = sampling
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float
+        mean, predicted = float(values.mean()), float(np.mean([item.predicted for item in found]))
+        parts["instances"] = float(np.max(np.abs(values - mean)))
+    return mean, predicted, {**parts, "total": max(item.error for item in found) + parts["instances"]}
 
 
 def _control_result(name: str, members: list[Outcome]) -> ControlResult:
@@ -417,8 +464,10 @@ def _control_result(name: str, members: list[Outcome]) -> ControlResult:
 
 
 def _worst_control(controls: tuple[ControlResult, ...], verdict: Verdict) -> ControlResult:
-    if verdict == "not-applicable" or not controls:
+    if verdict == "not-applicable":
         return ControlResult(controls[0].name if controls else "none", "not-applicable")
+    if not controls:
+        return ControlResult("none", "inconclusive")
     verdicts: list[Verdict] = [control.verdict for control in controls]  # type: ignore[misc]
     return controls[verdicts.index(worst(verdicts))]
 
@@ -438,7 +487,8 @@ def _distributions(members: list[Outcome]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key in sorted({key for member in members for key in member.summary}):
         values = np.array([member.summary[key] for member in members if key in member.summary])
-        out[key] = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
+        with np.errstate(over="ignore"):
+            out[key] = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
     return out
 
 
@@ -446,7 +496,6 @@ def environment(jobs: int, rtol: float) -> dict[str, Any]:
     """Return versions and settings that a rerun needs."""
     import clarabel
     import cvxpy
-    import highspy
     import numba
     import scipy
 
@@ -462,5 +511,5 @@ def environment(jobs: int, rtol: float) -> dict[str, Any]:
         "numba": numba.__version__,
         "cvxpy": cvxpy.__version__,
         "clarabel": clarabel.__version__,
-        "highspy": getattr(highspy, "__version__", None) or highspy.Highs().version(),
+        "highspy": version("highspy"),  # the solver itself prints a banner when it is asked
     }

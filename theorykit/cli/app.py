@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from theorykit._numerics.errors import FlowError, InputError
 from theorykit._numerics.serial import to_json
-from theorykit.cli.output import check_target, emit, progress_bar, warn
+from theorykit._numerics.validate import path as checked_path
+from theorykit._version import __version__
+from theorykit.cli.output import checked_target, emit, progress_bar, warn
+from theorykit.experiments import preset_names
 
 if TYPE_CHECKING:
     from theorykit.checking import Claim, Discovery
@@ -27,13 +29,29 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        emit(f"theorykit {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command("list")
 def list_claims(
     pattern: Annotated[str | None, typer.Argument(help="Claims to list, such as 'lyu2024.lem-*'.")] = None,
+    path: Annotated[list[str] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
 ) -> None:
     """List the claims that can be verified."""
-    found = _discover(pattern)
+    found = _discover(pattern, path)
     if as_json:
         emit(to_json([_listing(claim) for claim in found.claims]))
         return
@@ -42,12 +60,13 @@ def list_claims(
     emit("".join("  ".join([*map(str.ljust, row, widths), row[3]]) + "\n" for row in rows))
 
 
-def _discover(pattern: str | None) -> Discovery:
+def _discover(pattern: str | None, path: list[str] | None) -> Discovery:
     from theorykit.checking import discover
 
-    found = discover([] if pattern is None else [pattern], [])
-    for entry in found.broken:
-        warn(_broken(entry))
+    folders = [checked_path("--path", folder) for folder in path or ()]
+    found = discover([] if pattern is None else [pattern], folders)
+    for message in (*map(_broken, found.broken), *found.warnings):
+        warn(message)
     return found
 
 
@@ -76,10 +95,13 @@ def _source(claim: type[Claim]) -> str:
 
 
 @app.command()
-def info(claim: Annotated[str, typer.Argument(help="Id of a claim, such as 'lyu2024.thm-3.4'.")]) -> None:
+def info(
+    claim: Annotated[str, typer.Argument(help="Id of a claim, such as 'lyu2024.thm-3.4'.")],
+    path: Annotated[list[str] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
+) -> None:
     """Show statement, source, assumptions, how a claim is judged, its control and BibTeX."""
     width = min(100, shutil.get_terminal_size().columns)
-    emit("\n\n".join(_description(found, width) for found in _discover(claim).claims) + "\n")
+    emit("\n\n".join(_description(found, width) for found in _discover(claim, path).claims) + "\n")
 
 
 def _description(claim: type[Claim], width: int) -> str:
@@ -87,7 +109,7 @@ def _description(claim: type[Claim], width: int) -> str:
     sections = {
         "Statement": [claim.statement],
         "Source": [_source(claim)],
-        "Kind": [claim.kind],
+        "Kind": [claim.kind + " (an open question: no theorem says so)" * claim.open_question],
         "Assumptions": claim.assumptions or ["none"],
         "How it is judged": [claim.judged],
         "Controls (must be refuted)": claim.control_names,
@@ -108,23 +130,22 @@ def verify(
     patterns: Annotated[
         list[str] | None, typer.Argument(help="Claims to check, such as 'lyu2024.*'; all if none.")
     ] = None,
-    path: Annotated[list[Path] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
+    path: Annotated[list[str] | None, typer.Option("--path", metavar="DIR", help="Look for claims here too.")] = None,
     profile: Annotated[str, typer.Option(metavar="quick|full|paper", help="How much work to do.")] = "quick",
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     instances: Annotated[
         int | None, typer.Option(min=1, help="Random instances per claim, instead of the profile's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the numbers do not depend on it.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report here.")] = None,
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
+    html_file: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the report here.")] = None,
 ) -> int:
     """Check claims and print the table of verdicts.
 
     Exit code: 0 all as expected, 1 not as expected or a control survived, 2 bad input, 3 inconclusive, 130 interrupted.
     """
-    check_target("--json", json_file)
-    check_target("--html", html_file)
-    if json_file is not None and html_file is not None and json_file.resolve() == html_file.resolve():
+    json_target, html_target = checked_target("--json", json_file), checked_target("--html", html_file)
+    if json_target is not None and json_target == html_target:
         raise InputError("--html", f"{html_file}, the same file as --json", "another file")
     from theorykit.checking import verify as run_checks
     from theorykit.report.table import text_table
@@ -136,38 +157,44 @@ def verify(
             seed=seed,
             instances=instances,
             jobs=jobs,
-            paths=path or (),
+            paths=[checked_path("--path", folder) for folder in path or ()],
             progress=bar,
         )
     on_terminal = sys.stdout.isatty()
     emit(text_table(result, shutil.get_terminal_size().columns if on_terminal else 100, colour=on_terminal))
-    if json_file is not None:
-        result.to_json(json_file)
-    if html_file is not None:
+    if json_target is not None:
+        result.to_json(json_target)
+    if html_target is not None:
         with progress_bar() as bar:  # dozens of figures take seconds
             if bar is not None:
                 bar.advance(0, "drawing the report")
-            result.to_html(html_file)
+            result.to_html(html_target)
     return result.exit_code
+
+
+_SET_HELP = "Change a setting: data.d=4000, problem.loss=exponential, events.test_accuracy=[0.6,0.99]."
 
 
 @app.command()
 def simulate(
-    experiment: Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="A preset such as fig-1a, or a file.")],
+    experiment: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE.toml", help=f"A preset ({', '.join(preset_names())}) or a file.")
+    ],
     profile: Annotated[
         str | None, typer.Option(metavar="quick|paper", help="Size; by default that of the file, in full.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write trajectory, figure and summary here.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write trajectory, figure and summary here.")] = None,
     confirm: Annotated[bool, typer.Option("--confirm", help="Repeat at a tenth of the tolerance and compare.")] = False,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET_HELP)] = None,
 ) -> int:
     """Run one gradient flow and print its events and predictors."""
     from theorykit.cli.summary import summary_text
     from theorykit.experiments import load_experiment, run_experiment
 
+    folder = None if out is None else checked_path("--out", out)
     loaded = load_experiment(experiment, profile=profile, overrides=overrides or ())
     with progress_bar() as bar:
-        result = run_experiment(loaded, out=out, confirm=confirm, progress=None if bar is None else bar.fraction)
+        result = run_experiment(loaded, out=folder, confirm=confirm, progress=None if bar is None else bar.fraction)
     emit(summary_text(result.summary) + "".join(f"wrote {file}\n" for file in result.files))
     try:
         result.trajectory.raise_for_status()
@@ -182,8 +209,10 @@ def doctor() -> int:
     """Show versions, threads, BLAS, solvers and caches, and try the compiler; 1 if something essential is broken."""
     from theorykit.cli.doctor import examine
 
-    sound = True
+    broken = []
     for name, text, fine in examine():
         emit(f"{name:<14} {text}{'' if fine else '   <-- PROBLEM'}\n")
-        sound &= fine
-    return 0 if sound else 1
+        broken += [] if fine else [name]
+    verdict = f"broken: {', '.join(broken)}" if broken else "all is in order"
+    emit(f"{'verdict':<14} {verdict}\n")
+    return 1 if broken else 0

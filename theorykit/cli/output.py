@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,31 +33,43 @@ def silence() -> None:
 
 def complain(message: str, code: int) -> int:
     """Say in one line on standard error what is wrong, and return the exit code."""
-    print("theorykit: error:", " ".join(message.split()), file=sys.stderr)
+    _say("error", message)
     return code
 
 
 def warn(message: str) -> None:
     """Say in one line on standard error what is odd."""
-    print("theorykit: warning:", " ".join(message.split()), file=sys.stderr)
+    _say("warning", message)
 
 
-def check_target(option: str, path: Path | None) -> None:
-    """Make sure that a file can be written before hours are spent on what goes into it.
+def _say(kind: str, message: str) -> None:
+    if sys.stderr is not None:  # print would take standard output instead
+        print(f"theorykit: {kind}:", " ".join(message.split()), file=sys.stderr)
+
+
+def checked_target(option: str, path: str | None) -> Path | None:
+    """Return the file behind all links, made sure to be writable before hours are spent on what goes into it.
 
     Raises
     ------
     InputError
-        It is a folder or a device, or its folder does not exist or cannot be written.
+        It is a folder, a device or standard output itself, or its folder does not exist or cannot be written.
     """
     if path is None:
-        return
-    if path.exists() and not path.is_file():
-        raise InputError(option, f"{path}, which is not a file", "the path of a file")
+        return None
+    from theorykit._numerics.serial import writable_file
+
+    target = writable_file(option, path)
+    if target.exists() and _is_standard_output(target):
+        raise InputError(option, f"{path}, which is standard output", "the path of another file")
+    return target
+
+
+def _is_standard_output(target: Path) -> bool:
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as problem:
-        raise InputError(option, f"{path} ({problem.strerror})", "a file in a folder that can be written") from None
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), target.stat())
+    except (OSError, ValueError):  # a standard output that is no file of the system's
+        return False
 
 
 class Bar:

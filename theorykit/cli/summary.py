@@ -7,6 +7,8 @@ from typing import Any
 
 from theorykit.report.words import error_text, number, seconds
 
+_START = 1e-3  # crossings before this s belong to the start-up, in which the outputs first leave 0
+
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return what a run found, in lines.
@@ -26,23 +28,49 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     data = summary["data"]
-    yield f"{summary['preset']} ({summary['profile']}): {data['name']}, n = {data['n']}, d = {data['d']}"
+    own = summary["source"] == "file" and summary["profile"] == "paper"
+    size = "as in the file" if own else summary["profile"]
+    yield f"{summary['preset']} ({size}): {data['name']}, n = {data['n']}, d = {data['d']}"
     yield f"status: {summary['status']}"
     for name, found in summary["predictors"].items():
-        low, high = found["margin"]
-        yield f"{name} predictor: margin {number(low, high - low)}" + _accuracy(found["test_accuracy"])
+        yield f"{name} predictor: {_predictor(found)}"
     for event in summary["events"]:
-        way = "rises" if event["direction"] > 0 else "falls"
-        where = f"s = {number(event['s'])}, tau = {number(event['tau'])} ± {error_text(event['error'])}"
-        yield f"{event['name']} {way} through {number(event['level'])} at {where}"
+        yield _event(event)
+    for event in summary["not_crossed"]:
+        yield f"{event['name']} does not cross {number(event['level'])}"
     for name, moment in summary["moments"].items():
-        shown = ", ".join(f"{key} {number(value)}" for key, value in moment.items() if key != "s" and value is not None)
-        yield f"{name} (s = {number(moment['s'])}): {shown}"
-    errors = ", ".join(f"{name} {error_text(error)}" for name, error in summary["errors"].items())
-    yield f"largest errors{', confirmed' * summary['confirmed']}: {errors}"
+        yield f"{name}: not reached" if moment is None else f"{name} (s = {number(moment['s'])}): {_moment(moment)}"
+    yield f"largest errors{', confirmed' * summary['confirmed']}: {_errors(summary)}"
     yield from summary["notes"]
     yield f"flow {seconds(summary['wall_s'])}, everything {seconds(summary['wall_total_s'])}"
 
 
-def _accuracy(value: float | None) -> str:
-    return "" if value is None else f", test accuracy {number(value)}"
+def _predictor(found: Mapping[str, Any]) -> str:
+    key = "margin" if "margin" in found else "least_norm"
+    low, high = found[key]
+    text = f"{key.replace('_', ' ')} {number(low, high - low)}"
+    for key in ("test_accuracy", "test_loss"):
+        if found.get(key) is not None:
+            text += f", {key.replace('_', ' ')} {number(found[key])}"
+    return text
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    """Return one crossing in words; one of the start-up, long before anything happens in s, is no event in s."""
+    rises = event["direction"] > 0
+    if event["s"] < _START:
+        side = "above" if rises else "below"
+        return f"{event['name']} is {side} {number(event['level'])} from the start (s = {error_text(event['s'])})"
+    where = f"s = {number(event['s'])}, tau = {number(event['tau'])} ± {error_text(event['error'])}"
+    return f"{event['name']} {'rises' if rises else 'falls'} through {number(event['level'])} at {where}"
+
+
+def _moment(moment: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {number(value)}" for key, value in moment.items() if key != "s" and value is not None)
+
+
+def _errors(summary: Mapping[str, Any]) -> str:
+    """Return the largest errors of the statistics that the lines above show."""
+    moments = [moment for moment in summary["moments"].values() if moment is not None]
+    shown = {key for moment in moments for key in moment} | {event["name"] for event in summary["events"]}
+    return ", ".join(f"{name} {error_text(error)}" for name, error in summary["errors"].items() if name in shown)

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import class_numbers, integer, matrix, signs, vector
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import choice, class_numbers, integer, matrix, signs, text, vector
 from theorykit.datasets.files import read_csv, read_npz
 
 Task = Literal["classification", "regression", "multiclass"]
@@ -197,8 +197,8 @@ class Dataset:
         Traceback (most recent call last):
         theorykit._numerics.errors.InputError: y: got 1 at index 0 and -1 at index 1 for identical rows of X; wanted the same label for the same sample
         """  # noqa: E501 - a message is one line
-        if task not in TASKS:
-            raise unknown_name("task", str(task), list(TASKS))
+        choice("task", task, list(TASKS))
+        text("name", name)
         if task == "multiclass":
             classes = _number_of_classes(y) if classes is None else integer("classes", classes, minimum=2)
         elif classes is not None:

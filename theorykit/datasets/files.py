@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,18 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.serial import regular_file
+from theorykit._numerics.validate import shown
 
 _NPZ = "an .npz file with the arrays X and y"
 _CSV = "a CSV file in UTF-8: a header row, then numbers"
 _KEYS = ("X", "y", "X_test", "y_test")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """Return the arrays X, y and, where they are there, X_test and y_test."""
+    file = regular_file("path", path, _NPZ)
     try:
-        arrays = _load(path)
+        arrays = _load(file)
     except OSError as problem:
         raise InputError("path", f"{path} ({problem.strerror or 'unreadable'})", _NPZ) from None
+    except (MemoryError, OverflowError):
+        raise InputError("path", f"{path} (it says that it is larger than memory)", _NPZ) from None
     except (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
         raise InputError("path", f"{path} (truncated, pickled or not in this format)", _NPZ) from None
     for key in ("X", "y"):
@@ -43,9 +50,10 @@ def _load(path: str | os.PathLike[str]) -> dict[str, NDArray[np.generic]]:
 
 def read_csv(path: str | os.PathLike[str], label: str | int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the features and the label column of a CSV file."""
+    file = regular_file("path", path, _CSV)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = _rows(csv.reader(file))
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            lines = _rows(csv.reader(stream))
             header = _header(path, lines)
             column = _label_column(label, header)
             table = np.array([_numbers(path, line, cells, header) for line, cells in lines]).reshape(-1, len(header))
@@ -86,7 +94,7 @@ def _label_column(label: str | int, header: list[str]) -> int:
             raise InputError("label", f"{label!r}, the name of {header.count(label)} columns", "the name of one column")
         return header.index(label)
     if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(header):
-        raise InputError("label", repr(label), f"a column name, or a position from 0 to {len(header) - 1}")
+        raise InputError("label", shown(label), f"a column name, or a position from 0 to {len(header) - 1}")
     return label
 
 
@@ -103,7 +111,5 @@ def _numbers(path: str | os.PathLike[str], line: int, cells: list[str], header: 
 
 
 def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    """Return a decimal number in ASCII digits, None for what Python alone takes for one (``1_0``, other scripts)."""
+    return float(cell) if _DECIMAL.fullmatch(cell) else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError
-from theorykit._numerics.validate import finite, integer
+from theorykit._numerics.validate import affordable, finite, integer, shown
 from theorykit.datasets.dataset import Dataset, Points, Task, TestSet, stored
 
 _HELD_BYTES = (
@@ -51,8 +51,9 @@ def sparse_sign(n: int, d: int, k: int = 3, n_test: int = 0, seed: int = 0) -> D
     (dtype('int8'), True)
     """
     n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    _refuse_what_does_not_fit(n, d, n_test, bits=8, test_bits=1)
     if integer("k", k, minimum=1) % 2 == 0 or k > d:
-        raise InputError("k", str(k), f"an odd integer from 1 to d = {d}")
+        raise InputError("k", shown(k), f"an odd integer from 1 to d = {d}")
     truth_rng, train_rng, test_rng = _streams(seed)
     support = np.sort(truth_rng.choice(d, size=k, replace=False))
     weights = np.where(truth_rng.integers(0, 2, size=k) == 1, 1.0, -1.0)
@@ -101,6 +102,7 @@ def separated_gaussian(n: int, d: int, gap: float = 25.0, n_test: int = 0, seed:
     True
     """
     n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    _refuse_what_does_not_fit(n, d, n_test, bits=64, test_bits=0)  # what is not held is generated anew
     gap = finite("gap", gap, minimum=0.0)
     truth_rng, train_rng, test_rng = _streams(seed)
     truth = truth_rng.standard_normal(d)
@@ -254,7 +256,7 @@ def digits(classes: tuple[int, int] | str = (3, 8), n_train: int = 60, seed: int
     rows = np.flatnonzero((names == first) | (names == second) | everything)
     if n_train >= rows.size:
         have = f"all classes have {rows.size}" if everything else f"classes {first} and {second} have {rows.size}"
-        raise InputError("n_train", str(n_train), f"at most {rows.size - 1}: {have}")
+        raise InputError("n_train", shown(n_train), f"at most {rows.size - 1}: {have}")
     rows = np.random.default_rng(seed).permutation(rows)
     X = images[rows] / 8.0 - 1.0
     y = names[rows].astype(np.int64) if everything else np.where(names[rows] == first, 1.0, -1.0)
@@ -272,6 +274,13 @@ def _sizes(n: int, d: int, n_test: int, seed: int) -> tuple[int, int, int, int]:
         integer("n_test", n_test, minimum=0),
         integer("seed", seed, minimum=0),
     )
+
+
+def _refuse_what_does_not_fit(n: int, d: int, n_test: int, *, bits: int, test_bits: int) -> None:
+    """Raise, before any work, where the data take more than memory; `bits` is the size of an entry of X."""
+    affordable("d", d, 8 * d)
+    affordable("n", n, n * (8 + bits * d // 8))
+    affordable("n_test", n_test, n_test * (8 + test_bits * d // 8))
 
 
 def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator, np.random.Generator]:
@@ -341,10 +350,10 @@ def _read_gaussian(keys: NDArray[np.int64], truth: NDArray[np.float64], gap: flo
 def _two_digits(classes: object) -> tuple[int, int]:
     wanted = "two different digits from 0 to 9, or 'all'"
     if not isinstance(classes, (tuple, list)) or len(classes) != 2:
-        raise InputError("classes", repr(classes), wanted)
+        raise InputError("classes", shown(classes), wanted)
     first, second = (integer("classes", digit, minimum=0) for digit in classes)
     if first == second or max(first, second) > 9:
-        raise InputError("classes", repr(classes), wanted)
+        raise InputError("classes", shown(classes), wanted)
     return first, second
 
 

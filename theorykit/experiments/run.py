@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit import datasets
-from theorykit._numerics.errors import InputError, NotSeparableError
-from theorykit._numerics.serial import replacing, to_json
+from theorykit._numerics.errors import InconsistentError, InputError, NotSeparableError
+from theorykit._numerics.serial import replacing, to_json, writable_file
+from theorykit._numerics.validate import path, shown
 from theorykit._version import __version__
 from theorykit.experiments.config import Experiment, Settings
 
 if TYPE_CHECKING:
     from theorykit.flow import Crossing, Problem, SaveAt, Trajectory
-    from theorykit.programs import MaxMargin
+    from theorykit.programs import MaxMargin, MinNorm
 
 _TIMES = ("t", "log_t", "tau", "s")
 _STATISTICS = (
@@ -33,6 +33,8 @@ _STATISTICS = (
 _PLAIN = ("t", "train_loss", "test_loss", "norm")  # may leave the float range; their logarithms do not
 _NORMS = {"kernel": 2, "rich": 1}
 _FILES = ("trajectory.csv", "figure.svg", "figure.png", "summary.json")
+
+Predictors = dict[str, "MaxMargin | MinNorm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,9 @@ class ExperimentResult:
         What was run.
     trajectory : Trajectory
         The flow.
-    predictors : dict of str to MaxMargin
-        "kernel" (max l2 margin, early) and "rich" (max l1 margin, late), as far as they were asked for and exist.
+    predictors : dict of str to MaxMargin or MinNorm
+        "kernel" (early: max l2 margin, or for the squared loss the interpolant of least l2 norm) and "rich" (late: the
+        same with l1), as far as they were asked for and exist.
     summary : dict
         What ``summary.json`` holds.
     files : tuple of Path
@@ -55,7 +58,7 @@ class ExperimentResult:
 
     experiment: Experiment
     trajectory: Trajectory
-    predictors: dict[str, MaxMargin]
+    predictors: Predictors
     summary: dict[str, Any]
     files: tuple[Path, ...] = ()
 
@@ -108,12 +111,14 @@ def run_experiment(
     from theorykit.flow import gradient_flow
 
     started = time.perf_counter()
-    folder = None if out is None else _writable_folder(Path(out))
+    if not isinstance(experiment, Experiment):
+        raise InputError("experiment", shown(experiment), "an Experiment, from load_experiment")
+    folder = None if out is None else _writable_folder(path("out", out, "a folder that can be written"))
     settings = experiment.settings
     data = _dataset(settings["data"])
     problem = _problem(settings, data)
     _refuse_impossible_events(settings, data)
-    predictors, notes = _predictors(settings["predictors"], data)
+    predictors, notes = _predictors(settings, data)
     trajectory = gradient_flow(
         problem,
         **{key: value for key, value in settings["flow"].items() if key != "points"},
@@ -131,15 +136,12 @@ def run_experiment(
 
 def _writable_folder(folder: Path) -> Path:
     """Make the folder and make sure that every file can be put there."""
-    wanted = "a folder that can be written"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
     except OSError as problem:
-        raise InputError("out", f"{folder} ({problem.strerror})", wanted) from None
+        raise InputError("out", f"{folder} ({problem.strerror})", "a folder that can be written") from None
     for name in _FILES:
-        if (folder / name).is_dir():
-            raise InputError("out", f"{folder} with a folder {name}", wanted)
+        writable_file("out", folder / name)
     return folder
 
 
@@ -184,15 +186,19 @@ def _refuse_impossible_events(settings: Settings, data: datasets.Dataset) -> Non
             raise InputError(f"events.{name}", "that predictor switched off", f"predictors.{name[4:]} = true")
 
 
-def _predictors(wanted: Mapping[str, Any], data: datasets.Dataset) -> tuple[dict[str, MaxMargin], list[str]]:
-    """Solve the max-margin programs; data that no predictor separates are a note, not an error."""
-    from theorykit.programs import max_margin
+def _predictors(settings: Settings, data: datasets.Dataset) -> tuple[Predictors, list[str]]:
+    """Solve the programs of the loss; data that no predictor separates or interpolates are a note, not an error."""
+    from theorykit.programs import max_margin, min_norm
 
-    names = [name for name in _NORMS if wanted[name]]
+    solve = min_norm if settings["problem"]["loss"] == "squared" else max_margin
+    names = [name for name in _NORMS if settings["predictors"][name]]
     try:
-        return {name: max_margin(data.X, data.y, norm=_NORMS[name]) for name in names}, []
-    except NotSeparableError as problem:
-        return {}, [f"no max-margin predictors: {problem}"]
+        solved: Predictors = {name: solve(data.X, data.y, norm=_NORMS[name]) for name in names}
+    except (NotSeparableError, InconsistentError) as problem:
+        return {}, [f"no predictors: {problem}"]
+    if not all(found.w.any() for found in solved.values()):
+        return {}, ["no predictors: all targets are 0, so that the least-norm interpolant is 0"]
+    return solved, []
 
 
 def _moments(settings: Settings) -> dict[str, float]:
@@ -212,7 +218,7 @@ def _save_points(settings: Settings, log_alpha: float) -> SaveAt:
     return SaveAt(s=np.union1d(evenly, moments))
 
 
-def _crossings(events: Mapping[str, list[float]], predictors: Mapping[str, MaxMargin]) -> list[Crossing]:
+def _crossings(events: Mapping[str, list[float]], predictors: Predictors) -> list[Crossing]:
     """Return what to look for; cosines only with predictors that exist."""
     from theorykit.flow import Crossing
 
@@ -223,13 +229,20 @@ def _crossings(events: Mapping[str, list[float]], predictors: Mapping[str, MaxMa
 def _summary(
     experiment: Experiment,
     data: datasets.Dataset,
-    predictors: Mapping[str, MaxMargin],
+    predictors: Predictors,
     trajectory: Trajectory,
 ) -> dict[str, Any]:
-    moments = _moments(experiment.settings) | {"end": float(trajectory.s[-1])}
-    accuracies = _test_accuracies({name: solved.w for name, solved in predictors.items()}, data.test)
+    squared = experiment.settings["problem"]["loss"] == "squared"
+    times = _moments(experiment.settings) | {"end": float(trajectory.s[-1])}
+    moments = {name: _moment(trajectory, s, squared) for name, s in times.items()}
+    distance_errors = _add_distances(moments, trajectory, predictors) if squared else {}
+    # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
+    events = [asdict(event) for event in trajectory.events if event.error < event.tau]
+    crossed = {(event["name"], event["level"]) for event in events}
+    asked = [(name, level) for name, levels in experiment.settings["events"].items() for level in levels]
     return {
         "preset": experiment.name,
+        "source": experiment.source,
         "profile": experiment.profile,
         "version": __version__,
         "settings": experiment.settings,
@@ -237,39 +250,65 @@ def _summary(
         | {"n_test": data.test.n if data.test else 0},
         "status": trajectory.status,
         "message": trajectory.message,
-        # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
-        "events": [asdict(event) for event in trajectory.events if event.error < event.tau],
-        "predictors": {
-            name: {
-                "norm": _NORMS[name],
-                "margin": [solved.certificate.lower, solved.certificate.upper],
-                "test_accuracy": accuracies.get(name),
-            }
-            for name, solved in predictors.items()
-        },
-        "moments": {name: _moment(trajectory, s) for name, s in moments.items()},
-        "errors": {name: float(np.nanmax(error)) for name, error in trajectory.errors.items()},
+        "events": events,
+        "not_crossed": [{"name": name, "level": level} for name, level in asked if (name, level) not in crossed],
+        "predictors": _predictor_entries(predictors, data, "least_norm" if squared else "margin"),
+        "moments": moments,
+        "errors": {name: float(np.nanmax(error)) for name, error in trajectory.errors.items()} | distance_errors,
         "diagnostics": trajectory.diagnostics,
     }
 
 
-def _moment(trajectory: Trajectory, s: float) -> dict[str, Any] | None:
+def _moment(trajectory: Trajectory, s: float, squared: bool) -> dict[str, Any] | None:
     """Return the statistics at `s`, a save point; None where the flow ended before."""
     index = int(np.argmin(np.abs(trajectory.s - s)))
     if trajectory.s[index] < s * (1.0 - 1e-9):
         return None
-    wanted = ("train_accuracy", "test_accuracy", "cos_kernel", "cos_rich")
+    losses = ("train_loss", "test_loss") if squared else ()
+    wanted = (*losses, "train_accuracy", "test_accuracy", "cos_kernel", "cos_rich")
     statistics = {name: trajectory.stats[name][index] for name in wanted if name in trajectory.stats}
     return {"s": trajectory.s[index]} | statistics
 
 
-def _test_accuracies(weights: Mapping[str, NDArray[np.float64]], test: datasets.TestSet | None) -> dict[str, float]:
-    """Return the share of test points that each linear predictor gets right; 0 counts as wrong. One pass."""
-    if test is None or not weights:
-        return {}
-    directions = np.column_stack(list(weights.values()))
-    right = sum((np.sign(X @ directions) == y[:, None]).sum(axis=0) for X, y in test.blocks())
-    return {name: int(count) / test.n for name, count in zip(weights, np.atleast_1d(right), strict=True)}
+def _add_distances(
+    moments: Mapping[str, dict[str, Any] | None], trajectory: Trajectory, predictors: Predictors
+) -> dict[str, float]:
+    """Put the distances |w - w*|/|w*| from the interpolants, whose length counts, into `moments`; return their errors.
+
+    The error is the largest distance to the companion run.
+    """
+    errors = {f"distance_{name}": 0.0 for name in predictors}
+    for moment in filter(None, moments.values()):
+        now = trajectory.at(s=moment["s"])
+        for name, solved in predictors.items():
+            key, length = f"distance_{name}", float(np.linalg.norm(solved.w))
+            moment[key] = float(np.linalg.norm(now.weights - solved.w)) / length
+            shift = float(np.linalg.norm(now.weights - now.companion_weights)) / length
+            errors[key] = max(errors[key], shift)
+    return errors
+
+
+def _predictor_entries(predictors: Predictors, data: datasets.Dataset, optimum: str) -> dict[str, dict[str, Any]]:
+    """Return norm, proved bounds on the optimum (margin or least norm) and the score on test points of each."""
+    scores = _test_scores(predictors, data)
+    return {
+        name: {"norm": _NORMS[name], optimum: [solved.certificate.lower, solved.certificate.upper]} | scores[name]
+        for name, solved in predictors.items()
+    }
+
+
+def _test_scores(predictors: Predictors, data: datasets.Dataset) -> dict[str, dict[str, float | None]]:
+    """Return test accuracies (0 counts as wrong), or mean squared errors for regression. One pass over the points."""
+    regression = data.task == "regression"
+    key = "test_loss" if regression else "test_accuracy"
+    if data.test is None or not predictors:
+        return {name: {key: None} for name in predictors}
+    directions = np.column_stack([solved.w for solved in predictors.values()])
+    total = np.zeros(len(predictors))
+    for X, y in data.test.blocks():
+        outputs, wanted = X @ directions, y[:, None]
+        total += (((outputs - wanted) ** 2) if regression else (np.sign(outputs) == wanted)).sum(axis=0)
+    return {name: {key: float(score) / data.test.n} for name, score in zip(predictors, total, strict=True)}
 
 
 def _write(
@@ -277,7 +316,9 @@ def _write(
 ) -> tuple[Path, ...]:
     from theorykit.experiments.figure import draw, save
 
-    figure = draw(trajectory, experiment.settings["predictors"]["c"])
+    settings = experiment.settings
+    squared = settings["problem"]["loss"] == "squared"
+    figure = draw(trajectory, settings["predictors"]["c"], caption=_caption(summary), interpolating=squared)
     for name in _FILES:
         with replacing("out", folder / name) as file:
             if name == "trajectory.csv":
@@ -287,6 +328,17 @@ def _write(
             else:
                 save(figure, file)
     return tuple(folder / name for name in _FILES)
+
+
+def _caption(summary: Mapping[str, Any]) -> str:
+    """Return what was simulated: sizes, scales and loss."""
+    data, problem = summary["data"], summary["settings"]["problem"]
+    scales = [
+        f"{sign} = {problem[key]:g}".replace("-", "−")
+        for key, sign in (("alpha", "α"), ("log_alpha", "log α"), ("weight_decay", "λ"), ("log_weight_decay", "log λ"))
+        if key in problem
+    ]
+    return ", ".join([f"{summary['preset']}: n = {data['n']}", f"d = {data['d']}", *scales, f"{problem['loss']} loss"])
 
 
 def _write_table(file: Path, trajectory: Trajectory) -> None:

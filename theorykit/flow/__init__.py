@@ -10,37 +10,47 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "Crossing": "events",
+    "Descent": "descent",
     "Event": "events",
     "LowRankJacobian": "ode",
     "Problem": "problem",
     "SaveAt": "api",
     "Snapshot": "trajectory",
     "Solution": "ode",
+    "Sweep": "family",
     "Trajectory": "trajectory",
     "Zero": "ode",
+    "gradient_descent": "descent",
     "gradient_flow": "api",
     "integrate": "ode",
     "integrator": "ode",
+    "sweep": "family",
 }
 
 __all__ = [
     "Crossing",
+    "Descent",
     "Event",
     "LowRankJacobian",
     "Problem",
     "SaveAt",
     "Snapshot",
     "Solution",
+    "Sweep",
     "Trajectory",
     "Zero",
+    "gradient_descent",
     "gradient_flow",
     "integrate",
     "integrator",
+    "sweep",
 ]
 
 if TYPE_CHECKING:
     from theorykit.flow.api import SaveAt, gradient_flow
+    from theorykit.flow.descent import Descent, gradient_descent
     from theorykit.flow.events import Crossing, Event
+    from theorykit.flow.family import Sweep, sweep
     from theorykit.flow.ode import LowRankJacobian, Solution, Zero, integrate, integrator
     from theorykit.flow.problem import Problem
     from theorykit.flow.trajectory import Snapshot, Trajectory

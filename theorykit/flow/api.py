@@ -68,7 +68,7 @@ class SaveAt:
     tau: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        integer("num", self.num, minimum=2)
+        integer("num", self.num, minimum=2, maximum=10**7)
         if self.spacing not in ("linear", "log"):
             raise InputError("spacing", repr(self.spacing), "'linear' or 'log'")
         if self.s is not None and self.tau is not None:

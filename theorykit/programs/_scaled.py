@@ -20,6 +20,26 @@ class Candidate(NamedTuple):
     iterations: int
 
 
+def featured(X: ArrayLike | Dataset, y: ArrayLike | None, model: Any, init: str | ArrayLike) -> tuple[Any, Any]:
+    """Return the NTK features of a model (or X itself without one) and y."""
+    points, labels = unpacked(X, y)
+    if model is None:
+        only_with_model(init)
+        return points, labels
+    if not callable(getattr(model, "features", None)):
+        raise InputError("model", f"{type(model).__name__}, without features", "a homogeneous model")
+    features = np.asarray(model.features(np.asarray(points), model.direction(init)), dtype=np.float64)
+    if features.ndim != 2:
+        raise InputError("model", f"{features.shape[1]} outputs", "one output: kernel_svm takes several")
+    return features, labels
+
+
+def only_with_model(init: str | ArrayLike) -> None:
+    """Raise `InputError` for a direction that has no model."""
+    if not (isinstance(init, str) and init == "theory"):
+        raise InputError("init", "a direction without a model", "model=, whose direction it is")
+
+
 def unpacked(X: ArrayLike | Dataset, y: ArrayLike | None) -> tuple[Any, Any]:
     """Return X and y, from a data set or as they were given."""
     if isinstance(X, Dataset):

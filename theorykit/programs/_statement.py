@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from theorykit._numerics.errors import TheorykitError, unknown_name
 from theorykit._numerics.rounding import Floats
+from theorykit.programs._constraints import Constraints
 from theorykit.programs._norms import Norm
 
 
@@ -31,6 +32,55 @@ def equations_statement(X: NDArray[Any], y: Floats, norm: Norm) -> Any:
 
     w = cp.Variable(X.shape[1], name="w")
     return cp.Problem(cp.Minimize(_size(w, norm)), [X.astype(np.float64) @ w == y])
+
+
+def kernel_statement(values: NDArray[Any], about: str, constraints: Constraints, C: float) -> Any:
+    """Return the `cvxpy.Problem` of a kernel machine: in h for features, in its coefficients for a Gram matrix.
+
+    Minimise 1/2 ||h||^2 subject to differences @ outputs >= 1, or, for finite C, >= 1 - xi at the price C sum(xi).
+    """
+    import cvxpy as cp
+
+    c = constraints.classes
+    if about == "features":
+        h = cp.Variable(values.shape[1] if c == 1 else (c, values.shape[1]), name="h")
+        size, outputs = cp.sum_squares(h), values.astype(np.float64) @ (h if c == 1 else h.T)
+    else:
+        h, size, outputs = _coefficients(values, c)
+    margins = constraints.differences @ cp.vec(outputs, order="C")
+    if math.inf == C:
+        return cp.Problem(cp.Minimize(0.5 * size), [margins >= 1.0])
+    xi = cp.Variable(len(constraints.samples), name="xi", nonneg=True)
+    return cp.Problem(cp.Minimize(0.5 * size + C * cp.sum(xi)), [margins >= 1.0 - xi])
+
+
+def interpolant_statement(values: NDArray[Any], about: str, targets: Floats, ridge: float) -> Any:
+    """Return the `cvxpy.Problem`: minimise 1/2 ||h||^2 subject to f = y, or mean squared error + ridge ||h||^2."""
+    import cvxpy as cp
+
+    c = 1 if targets.ndim == 1 else targets.shape[1]
+    if about == "features":
+        h = cp.Variable(values.shape[1] if targets.ndim == 1 else (values.shape[1], c), name="h")
+        size, outputs = cp.sum_squares(h), values.astype(np.float64) @ h
+    else:
+        h, size, outputs = _coefficients(values, c)
+    misses = cp.vec(outputs, order="C") - targets.ravel()
+    if ridge == 0.0:
+        return cp.Problem(cp.Minimize(0.5 * size), [misses == 0.0])
+    return cp.Problem(cp.Minimize(cp.sum_squares(misses) / len(targets) + ridge * size))
+
+
+def _coefficients(values: NDArray[Any], classes: int) -> tuple[Any, Any, Any]:
+    """Return coefficients (n,) or (n, c), the squared norm of the predictor they make, and its outputs."""
+    import cvxpy as cp
+
+    n = len(values)
+    a = cp.Variable(n if classes == 1 else (n, classes), name="coefficients")
+    K = cp.psd_wrap(values.reshape(math.isqrt(values.size), -1))
+    if values.ndim == 2 and classes > 1:
+        return a, sum(cp.quad_form(a[:, k], K) for k in range(classes)), values @ a
+    flat = cp.vec(a, order="C")
+    return a, cp.quad_form(flat, K), values.reshape(K.shape) @ flat
 
 
 def _size(w: Any, norm: Norm) -> Any:
@@ -76,7 +126,8 @@ def solve_statement(problem: Any, solver: str) -> tuple[Floats | None, Floats | 
         problem.solve(solver=solver)
     except (cp.error.SolverError, cp.error.DCPError, ValueError) as failure:
         raise SolverError(f"{solver} could not solve the program: {failure}") from None
-    w, multipliers = problem.variables()[0].value, problem.constraints[0].dual_value
+    w = problem.variables()[0].value
+    multipliers = problem.constraints[0].dual_value if problem.constraints else None
     iterations = problem.solver_stats.num_iters if problem.solver_stats is not None else None
     return w, multipliers, str(problem.status), int(iterations or 0)
 

@@ -32,7 +32,7 @@ from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
 from theorykit.programs._pair import Uniqueness, Verdict
 from theorykit.programs._redundancy import check_redundancy, exact_relation, independent_rows, lower_bound
-from theorykit.programs._scaled import Candidate, unpacked, unscaled
+from theorykit.programs._scaled import Candidate, featured, unscaled
 from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows, read, write
 from theorykit.programs._statement import (
     SolverError,
@@ -422,6 +422,8 @@ def min_norm(
     *,
     norm: Kind | Literal["inf"] = 2,
     groups: ArrayLike | None = None,
+    model: Any = None,
+    init: str | ArrayLike = "theory",
     solver: str | None = None,
 ) -> MinNorm:
     """Return the linear interpolant of least norm, min ||w|| subject to X w = y, with a proof of how good it is.
@@ -439,6 +441,11 @@ def min_norm(
         "group" is the sum over groups of the Euclidean norms.
     groups : array_like of int, shape (d,), optional
         The group of each feature, any integers, for norm "group".
+    model : HomogeneousModel, optional
+        With it, X are its inputs and the program is that of its NTK features at `init`, (n, P) and formed as such;
+        `kernel_svm` and `kernel_interpolant` need only their Gram matrix.
+    init : str or array_like
+        The direction at which the features are taken.
     solver : str, optional
         An installed CVXPY solver ("CLARABEL", "HIGHS", ...), to solve the program as CVXPY states it. Default: linear
         equations (norm 2), HiGHS on a working set of features (norm 1) or on all of them (inf), Clarabel on a working
@@ -468,7 +475,7 @@ def min_norm(
     True
     """
     started = time.perf_counter()
-    points, given = unpacked(X, y)
+    points, given = featured(X, y, model, init)
     data = matrix("X", points)
     targets = vector("y", given, length=len(data))
     kind = checked_norm(norm, groups, data.shape[1])

@@ -18,7 +18,7 @@ from theorykit.datasets import Dataset
 from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
 from theorykit.programs._pair import Uniqueness, Verdict
-from theorykit.programs._scaled import Candidate, targets, unpacked, unscaled
+from theorykit.programs._scaled import Candidate, featured, targets, unscaled
 from theorykit.programs._sealed import hash_rows, read, write
 from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, solve_statement, solver_version, statement
@@ -185,6 +185,8 @@ def max_margin(
     *,
     norm: Kind | Literal["inf"] = 2,
     groups: ArrayLike | None = None,
+    model: Any = None,
+    init: str | ArrayLike = "theory",
     solver: str | None = None,
 ) -> MaxMargin:
     """Return the max-margin linear classifier without bias, with a proof of how good it is.
@@ -203,6 +205,11 @@ def max_margin(
         The p of the margin; "group" is the sum over groups of the Euclidean norms.
     groups : array_like of int, shape (d,), optional
         The group of each feature, any integers, for norm "group".
+    model : HomogeneousModel, optional
+        With it, X are its inputs and the program is that of its NTK features at `init`, (n, P) and formed as such;
+        `kernel_svm` and `kernel_interpolant` need only their Gram matrix.
+    init : str or array_like
+        The direction at which the features are taken.
     solver : str, optional
         An installed CVXPY solver ("CLARABEL", "HIGHS", ...), to solve the program as CVXPY states it. Default: block
         pivoting or non-negative least squares in the dual (norm 2), HiGHS on a working set of features (norm 1) or on
@@ -236,7 +243,7 @@ def max_margin(
     (True, True)
     """
     started = time.perf_counter()
-    points, given = unpacked(X, y)
+    points, given = featured(X, y, model, init)
     data = matrix("X", points)
     labels = signs("y", given, length=len(data))
     kind = checked_norm(norm, groups, data.shape[1])

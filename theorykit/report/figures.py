@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -16,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from theorykit.checking.expansion import TERMS
 from theorykit.checking.result import ClaimResult
-from theorykit.report.words import number, setting, verdict_text
+from theorykit.report.words import error_text, number, setting, theory, verdict_text
 
 # The light theme's colours; `inline_svg` turns each into the CSS variable of that name, so that a page can recolour it.
 COLOURS = {
@@ -60,7 +62,8 @@ def trace_figure(trace: dict[str, Any]) -> Figure:
     Parameters
     ----------
     trace : dict
-        {"label": text, "s": numbers, "curves": {name: numbers}}; None in a curve is a gap.
+        {"label": text, "s": numbers, "curves": {name: numbers}}; None in a curve is a gap. "marks" (names with values
+        of s) are drawn as vertical lines, "quantity" is written at the y axis.
 
     Returns
     -------
@@ -77,7 +80,11 @@ def trace_figure(trace: dict[str, Any]) -> Figure:
             axes.plot(s[kept], values[kept], color=COLOURS[_CURVES[k % len(_CURVES)]], label=_literal(name), lw=1.6)
         if _needs_log_axis(curves.values()):
             axes.set_yscale("log")
+        for name, at in trace.get("marks", {}).items():
+            axes.axvline(at, color=COLOURS["faint"], lw=1.0, zorder=0)
+            axes.text(at, 0.0, f"{_literal(name)} ", transform=axes.get_xaxis_transform(), ha="right", va="bottom")
         axes.set_xlabel(r"s = λt / log α")
+        axes.set_ylabel(_literal(trace.get("quantity") or ", ".join(curves)))
         axes.set_title(_literal(trace["label"]))
         _legend(axes)
     return figure
@@ -99,11 +106,12 @@ def overview(results: Sequence[ClaimResult]) -> Figure:
     columns = max(1, min(3, len(results)))
     rows = max(1, math.ceil(len(results) / columns))
     with _style():
-        figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+        figure = Figure(figsize=(1.3 * _PANEL[0] * columns, 1.2 * _PANEL[1] * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, result in zip(panels, results, strict=False):
             _draw_result(axes, result)
-            axes.set_title(f"{result.claim}: {verdict_text(result.verdict)}\n{_literal(setting(result))}")
+            title = textwrap.fill(_literal(setting(result)), 36)
+            axes.set_title(f"{result.claim}: {verdict_text(result.verdict)}\n{title}")
         for axes in panels[len(results) :]:
             axes.set_axis_off()
     return figure
@@ -176,16 +184,20 @@ def _draw_result(axes: Axes, result: ClaimResult) -> None:
         axes.text(0.5, 0.5, "no numbers to draw", ha="center", va="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    if not (result.limit_fit or {}).get("is_limit", True):
+    axes.set_ylabel(_literal(result.quantity or "measured"))
+    fit = result.limit_fit or {}
+    if not fit.get("is_limit", True):
+        _draw_slopes(axes, result, fit)
         _legend(axes)
         return
     low, high = axes.get_ylim()
     if _known(result.predicted):
         low, high = min(low, result.predicted), max(high, result.predicted)
-        axes.axhline(result.predicted, color=COLOURS["theory"], ls="--", label=f"theory: {number(result.predicted)}")
-    _draw_control(axes, result)
+        label = f"theory: {theory(result)}"
+        axes.axhline(result.predicted, color=COLOURS["theory"], ls="--", label=label)
     margin = 0.08 * (high - low)
     axes.set_ylim(low - margin, high + margin)  # the control may lie far off, and must not flatten the ladder
+    _draw_control(axes, result)
     _legend(axes)
 
 
@@ -193,9 +205,9 @@ def _draw_ladder(axes: Axes, result: ClaimResult) -> None:
     rungs = [rung for rung in result.ladder if _known(rung.measured)]
     x = np.array([rung.log_alpha for rung in rungs])
     spread = [rung.error if _known(rung.error) else 0.0 for rung in rungs]
-    axes.errorbar(x, _array([rung.measured for rung in rungs]), yerr=spread, **_marks("measured"))
     if result.limit_fit:
         _draw_limit(axes, result, result.limit_fit)
+    axes.errorbar(x, _array([rung.measured for rung in rungs]), yerr=spread, **_marks("measured"))
     if x.min() > 0 and x.max() >= 8 * x.min():
         axes.set_xscale("log")
         ticks = x[:: math.ceil(x.size / 8)]
@@ -205,22 +217,41 @@ def _draw_ladder(axes: Axes, result: ClaimResult) -> None:
 
 
 def _draw_limit(axes: Axes, result: ClaimResult, fit: dict[str, Any]) -> None:
-    """The fitted curve, and the band in which the extrapolated limit lies."""
+    """The fitted curve, and the band in which the extrapolated limit lies, with a line that shows where it is thin."""
     at, fitted = _array(fit.get("log_alpha", ())), _array(fit.get("fitted", ()))
     kept = _thinned(at.size)
     axes.plot(at[kept], fitted[kept], color=COLOURS["fit"], lw=1.2, label="fit")
-    if not fit.get("is_limit", True):
-        return  # the answer is a coefficient of the fit, not a level on this axis
     total = result.error.get("total")
-    if _known(result.measured) and _known(total):
-        low, high = result.measured - total, result.measured + total
-        axes.axhspan(
-            low, high, color=COLOURS["fit"], alpha=0.18, lw=0.8, label=f"limit: {number(result.measured, total)}"
-        )
+    if not (_known(result.measured) and _known(total)):
+        return
+    text = f"{number(result.measured, total)} ± {error_text(total)}"
+    if not fit.get("is_limit", True):
+        axes.plot([], [], " ", label=f"coefficient of the fit: {text}")  # no level on this axis
+        return
+    axes.axhspan(result.measured - total, result.measured + total, color=COLOURS["fit"], alpha=0.18, lw=0.0)
+    axes.axhline(result.measured, color=COLOURS["fit"], alpha=0.3, lw=5.0, label=f"limit: {text}")
+
+
+def _draw_slopes(axes: Axes, result: ClaimResult, fit: dict[str, Any]) -> None:
+    """The growth that the theory and the control claim, through the last rung: their answer is a coefficient."""
+    rungs = [(rung.log_alpha, rung.measured) for rung in result.ladder if _known(rung.measured)]
+    if fit.get("leading") not in TERMS or not rungs:
+        return
+    x, (end, level) = np.geomspace(rungs[0][0], rungs[-1][0], 61), rungs[-1]
+    grown = TERMS[fit["leading"]](x) - TERMS[fit["leading"]](np.array([end]))
+    limits = axes.get_ylim()
+    slopes = (("theory", "--", result.predicted), ("control", ":", result.control.predicted))
+    for name, style, slope in slopes:
+        if _known(slope) and not (name == "control" and slope == result.predicted):
+            label = f"{name}: coefficient {number(slope)}"
+            axes.plot(x, level + slope * grown, color=COLOURS[name], ls=style, label=label)
+    low, high = axes.get_ylim()
+    room = 2.0 * (limits[1] - limits[0])  # a steep control must not flatten the ladder
+    axes.set_ylim(max(low, limits[0] - room), min(high, limits[1] + room))
 
 
 def _draw_control(axes: Axes, result: ClaimResult) -> None:
-    """A line at the control's number, where it has one of its own."""
+    """A line at the control's number, where it has one of its own; an arrow at the edge where that lies outside."""
     control = result.control
     if _known(control.predicted) and control.predicted != result.predicted:
         level, label = control.predicted, f"control: {number(control.predicted)}"
@@ -228,7 +259,15 @@ def _draw_control(axes: Axes, result: ClaimResult) -> None:
         level, label = control.measured, f"control, measured: {number(control.measured, control.error)}"
     else:
         return
-    axes.axhline(level, color=COLOURS["control"], ls=":", label=label)
+    low, high = axes.get_ylim()
+    if low <= level <= high:
+        axes.axhline(level, color=COLOURS["control"], ls=":", label=label)
+        return
+    above = level > high
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top" if above else "bottom"}
+    axes.text(
+        0.99, 0.99 if above else 0.01, f"{label} {'↑' if above else '↓'}", color=COLOURS["control"], fontsize=9, **place
+    )
 
 
 def _marks(name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -11,21 +11,31 @@ from typing import Any
 
 from theorykit._numerics.serial import plain
 from theorykit.checking.result import ClaimResult, VerificationResult
-from theorykit.report.figures import inline_svg, ladder_figure, trace_figure
+from theorykit.report.figures import COLOURS, inline_svg, ladder_figure, trace_figure
+from theorykit.report.maths import formulas
 from theorykit.report.style import PAGE_CSS, TABLE_CSS
 from theorykit.report.words import (
     NOTHING,
     broken_text,
     error_text,
     headline,
+    labels,
     number,
     seconds,
     setting,
+    theory,
     verdict_text,
 )
 
 _MOST_ROWS, _MOST_TRACES = 60, 4
 _NUMBERS = ("theory", "measured", "± error")
+_PARTS = {
+    "integrator": "integrator (distance to a run at ten times the tolerance)",
+    "certificate": "certificate (width of the certified optima)",
+    "sampling": "sampling (confidence interval of a finite sample, Clopper–Pearson for accuracies)",
+    "fit": "fit (refits and residuals of the extrapolation)",
+    "instances": "instances (spread between random instances)",
+}
 
 _JUDGED = {
     "limit": "Measured on a ladder of ever larger initial scales α and extrapolated to infinite scale. "
@@ -39,6 +49,40 @@ _JUDGED = {
     "against the probability claimed.",
     "figure": "The experiment behind the figure is run, and what the figure shows is read off with its error.",
 }
+
+_GLOSSARY = """
+<h3>Words and symbols</h3>
+<dl>
+<dt>θ, α, θ̄</dt><dd>The parameters of the network. Training starts at α times a fixed direction θ̄.</dd>
+<dt>λ, t, p</dt><dd>Weight decay, and the time of gradient flow (training with steps of size zero). λ =
+α<sup>−p</sup>.</dd>
+<dt>L, log α</dt><dd>L is the degree of homogeneity: scaling all parameters by a factor scales the output by its L-th
+power. α is given by its natural logarithm.</dd>
+<dt>s, T<sup>−</sup><sub>c</sub>, T<sup>+</sup><sub>c</sub></dt><dd>s = λt/log α; theory puts the transition from
+early to late behaviour at s = 1. T<sup>∓</sup><sub>c</sub> = (1 ∓ c) log(α)/λ are times before and after it, c
+between 0 and 1.</dd>
+<dt>f, w, x<sub>i</sub>, y<sub>i</sub></dt><dd>The output of the network; for a diagonal net, f(x) = ⟨w, x⟩ with
+weights w made of θ. Training points x<sub>i</sub> have labels y<sub>i</sub> = ±1.</dd>
+<dt>φ, NTK</dt><dd>φ(x) is the gradient of the output in the parameters at θ̄; the neural tangent kernel (NTK) is its
+inner product ⟨φ(x), φ(x′)⟩. The kernel predictor is linear in φ.</dd>
+<dt>γ, h*</dt><dd>h* is the unit vector that separates the points φ(x<sub>i</sub>) with the largest margin; γ is that
+margin.</dd>
+<dt>Z</dt><dd>The normaliser: by how much the output exceeds ⟨φ(x), h*⟩ before the transition.</dd>
+<dt>margin, ℓ<sub>1</sub>, ℓ<sub>2</sub></dt><dd>The ℓ<sub>q</sub>-margin of w is min<sub>i</sub> y<sub>i</sub>⟨w,
+x<sub>i</sub>⟩/|w|<sub>q</sub>, with |w|<sub>1</sub> the sum of absolute values and |w|<sub>2</sub> the Euclidean
+norm.</dd>
+<dt>K1, R1, KKT</dt><dd>K1: the maximal margin in the space of φ, the early limit. R1: least |θ|² with
+y<sub>i</sub>f<sub>i</sub>(θ) ≥ 1 for all i, the late limit. A KKT point satisfies the first-order conditions of such
+a program; it need not be the best point.</dd>
+<dt>A, δ</dt><dd>A = α<sup>2(L−1)</sup>/λ. δ = e<sup>λt</sup>θ/α − θ̄ is how far the direction has moved.</dd>
+<dt>ladder, rung</dt><dd>The series of growing scales at which a limit is measured, and one scale of it.</dd>
+<dt>refit</dt><dd>The same numbers fitted in another form, or without the smallest scales: how far the answer moves
+says how far it can be believed.</dd>
+<dt>Clopper–Pearson</dt><dd>The exact confidence interval of a frequency, such as a test accuracy, here at 99 %.</dd>
+<dt>n</dt><dd>In the table, the number of random instances.</dd>
+<dt>slack</dt><dd>By how much an inequality holds; negative where it does not.</dd>
+</dl>
+"""
 
 _INTRO = """
 <p>A <em>claim</em> is a statement from a paper, such as a theorem about how a neural network trains.
@@ -64,10 +108,10 @@ extrapolated. No single scale decides anything.</dd>
 <dt>± error</dt>
 <dd>How far the measured number may be off: from the integrator, the certificates of the optimisation, the
 extrapolation and the differences between random instances.</dd>
-<dt>L, log α</dt>
-<dd>L is the degree of homogeneity: scaling all parameters by c scales the output by c to the power L.
-α is the scale of the parameters at the start of training, given by its natural logarithm.</dd>
 </dl>
+"""
+
+_RELU = """
 <p>Networks with ReLU do not meet the smoothness assumption of the theorems: what is found for them is evidence, not an
 instance of the theorem.</p>
 """
@@ -87,8 +131,9 @@ def page(result: VerificationResult) -> str:
         Self-contained: style and figures inline, no scripts, nothing from the network.
     """
     indexed = list(enumerate(result.results))
-    claims = "".join(_claim(list(group)) for _, group in groupby(indexed, key=lambda pair: pair[1].claim))
-    broken = "".join(f"<li>{escape(broken_text(entry))}</li>" for entry in result.broken)
+    claims = "".join(_claim(list(group), result) for _, group in groupby(indexed, key=lambda pair: pair[1].claim))
+    remarks = [broken_text(entry) for entry in result.broken] + [f"Warning: {odd}" for odd in result.warnings]
+    broken = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -105,14 +150,14 @@ def page(result: VerificationResult) -> str:
 <p class="soft">theorykit {escape(result.version)}, profile {escape(result.profile)}, seed {result.seed},
 {seconds(result.wall_s)}</p>
 <p class="headline code-{result.exit_code}">{escape(headline(result))}</p>
-{f"<h2>Files that could not be imported</h2><ul>{broken}</ul>" if broken else ""}
+{f"<h2>What could not be used, and warnings</h2><ul>{broken}</ul>" if broken else ""}
 </header>
 <main>
 <section aria-labelledby="verdicts"><h2 id="verdicts">Verdicts</h2>
 {_verdict_table(result.results, linked=True)}
 </section>
 <section aria-labelledby="reading"><h2 id="reading">How to read this</h2>
-{_INTRO}
+{_INTRO}{_GLOSSARY}{_RELU if any("relu" in (item.model or "").lower() for item in result.results) else ""}
 </section>
 <section aria-labelledby="claims"><h2 id="claims">Claim by claim</h2>
 {claims or "<p>No claims were checked.</p>"}
@@ -141,11 +186,31 @@ def notebook_table(result: VerificationResult) -> str:
     return f"<style>{TABLE_CSS}</style>{table}<p>{escape(headline(result))}</p>"
 
 
+def notebook_result(result: ClaimResult) -> str:
+    """Return one result for a notebook cell: its verdict, its numbers, its figures.
+
+    Parameters
+    ----------
+    result : ClaimResult
+        What to show.
+
+    Returns
+    -------
+    str
+        An HTML fragment with its own style.
+    """
+    colours = "".join(f"--{name}: {colour};" for name, colour in COLOURS.items())
+    style = f".tk-result {{ {colours} max-width: 46rem; }} .tk-result svg {{ max-width: 27rem; }} {TABLE_CSS}"
+    return f"<style>{style}</style><div class='tk-result'><h3>{escape(result.claim)}</h3>{_result(0, result)}</div>"
+
+
 def _verdict_table(results: Sequence[ClaimResult], *, linked: bool) -> str:
-    titles = ["claim", "variant", "model", "loss", "L", "verdict", "expected", *_NUMBERS, "control", "instances"]
+    titles = ["claim", "variant", "model", "loss", "L", "verdict", "expected", *_NUMBERS, "control", "n"]
     rows = []
-    for index, item in enumerate(results):
-        name = escape(item.claim)
+    for index, (item, label) in enumerate(zip(results, labels(results), strict=True)):
+        name = escape(f"{item.claim} {label}".rstrip())
+        if linked:
+            name = re.sub(r"[.-](?=[a-z])", r"\g<0><wbr>", name)
         rows.append(
             [
                 f'<a href="#result-{index}">{name}</a>' if linked else name,
@@ -155,7 +220,9 @@ def _verdict_table(results: Sequence[ClaimResult], *, linked: bool) -> str:
                 NOTHING if item.degree is None else str(item.degree),
                 _verdict(item.verdict),
                 _expected(item),
-                *_numbers(item.predicted, item.measured, item.error.get("total")),
+                theory(item),
+                number(item.measured, item.error.get("total")),
+                error_text(item.error.get("total")),
                 _verdict(item.control.verdict, control=True),
                 str(item.instances),
             ]
@@ -175,36 +242,48 @@ def _expected(item: ClaimResult) -> str:
     return f'<span class="unexpected">{escape(item.expected)} !</span>'
 
 
-def _claim(group: list[tuple[int, ClaimResult]]) -> str:
+def _claim(group: list[tuple[int, ClaimResult]], run: VerificationResult) -> str:
     first = group[0][1]
     statements = dict.fromkeys((item.variant, item.statement) for _, item in group)
     same = len({statement for _, statement in statements}) == 1
     shown = [("Statement", first.statement)] if same else [(f"Statement, {v}", s) for v, s in statements]
-    terms = [
-        *shown,
-        ("Source", first.source),
-        ("How it is judged", first.judged or _JUDGED.get(first.kind, first.kind)),
+    terms = [(term, formulas(text)) for term, text in shown]
+    if first.open_question:
+        text = (
+            "No theorem says so; the paper leaves it open. “Supported” is evidence for a yes, not a check of a proof."
+        )
+        terms.append(("Open question", text))
+    terms += [
+        ("Source", escape(f"{first.source}{f' of {first.paper}' * bool(first.paper)}")),
+        ("How it is judged", formulas(first.judged or _JUDGED.get(first.kind, first.kind))),
     ]
+    mark = " <span class='soft'>(open question)</span>" if first.open_question else ""
     return f"""<section class="claim" aria-labelledby="claim-{escape(first.claim)}">
-<h3 id="claim-{escape(first.claim)}">{escape(first.claim)}: {escape(first.title)}</h3>
-{_definitions(terms)}
-{"".join(_result(index, item) for index, item in group)}
+<h3 id="claim-{escape(first.claim)}">{escape(first.claim)}: {formulas(first.title)}{mark}</h3>
+{_rich_definitions(terms)}
+{"".join(_result(index, item, run) for index, item in group)}
 </section>
 """
 
 
-def _result(index: int, item: ClaimResult) -> str:
+def _result(index: int, item: ClaimResult, run: VerificationResult | None = None) -> str:
     total = item.error.get("total")
     expectation = "as expected" if item.verdict == item.expected else f"expected: {item.expected}"
+    quantity = f" ({item.quantity})" if item.quantity else ""
     terms = [
-        ("Theory says", number(item.predicted)),
-        ("Measured", f"{number(item.measured, total)} ± {error_text(total)}"),
+        ("Theory says", f"a slack {theory(item)}" if item.is_slack else number(item.predicted)),
+        (
+            "Measured",
+            f"{'slack' if item.is_slack else ''} {number(item.measured, total)} ± {error_text(total)}{quantity}",
+        ),
         ("Instances", f"{item.instances}, seed {item.seed}, {seconds(item.wall_s)}"),
     ]
     if item.reason:
         terms.append(("Not applicable because", item.reason))
     if item.failure:
         terms.append(("The check raised", f"{item.failure['type']}: {item.failure['message']}"))
+    if run is not None:
+        terms.append(("Alone", command(run, [item.claim])))
     return f"""<article class="result" id="result-{index}">
 <h4>{escape(setting(item))}</h4>
 <p>{_verdict(item.verdict)} <span class="soft">({escape(expectation)})</span></p>
@@ -219,12 +298,44 @@ def _figures(item: ClaimResult) -> Iterator[str]:
     name = f"{item.claim}, {setting(item)}"
     if item.ladder:
         form = (item.limit_fit or {}).get("form")
-        caption = "Measured against the initial scale" + (f"; fitted: {form}" if form else "")
+        caption = "Measured against the initial scale" + (f"; fitted: {form}. {_how(item)}" if form else "")
         yield _figure(inline_svg(ladder_figure(item), escape(f"Ladder of {name}")), caption)
     for trace in item.traces[:_MOST_TRACES]:
         yield _figure(inline_svg(trace_figure(trace), f"{trace['label']}; {name}"), "Along one training run")
     if len(item.traces) > _MOST_TRACES:
         yield f"<p class='soft'>{len(item.traces) - _MOST_TRACES} more runs are in the JSON file.</p>"
+
+
+def _error_title(item: ClaimResult) -> str:
+    """Name the error of a rung after what it comes from."""
+    parts = [part for part in ("integrator", "certificate", "sampling") if item.error.get(part)]
+    return f"± {' + '.join(parts)}" if parts else "± error"
+
+
+def _how(item: ClaimResult) -> str:
+    """Say in a sentence how the answer and its bar came about."""
+    fit = item.limit_fit or {}
+    name = "limit" if fit.get("is_limit", True) else "coefficient"
+    return (
+        f"The {name} is that of a weighted least-squares fit to all rungs of an instance. Its bar: the largest change "
+        f"of the {name} under {len(fit.get('refits', ()))} refits (see “Extrapolation”), plus the residuals and the "
+        "errors of the rungs, both carried through the fit, plus the spread between instances."
+    )
+
+
+def _extrapolation(fit: dict[str, Any]) -> str:
+    """List every refit of the first instance with its answer."""
+    answer = fit["limit"]
+    rows = [[escape(fit["form"]), "all", f"{answer:.9g}", NOTHING]]
+    for refit in fit["refits"]:
+        change = error_text(abs(refit["value"] - answer))
+        rows.append([escape(refit["form"]), f"largest {refit['rungs']}", f"{refit['value']:.9g}", change])
+    parts = [
+        ("refits and residuals", error_text(fit.get("spread"))),
+        ("errors of the rungs", error_text(fit.get("carried"))),
+    ]
+    name = "limit" if fit.get("is_limit", True) else "coefficient"
+    return _table(["form", "rungs", name, "change"], rows) + _definitions(parts)
 
 
 def _figure(svg: str, caption: str) -> str:
@@ -244,21 +355,20 @@ def _tables(item: ClaimResult) -> Iterator[str]:
         for c in item.controls or (item.control,)
     ]
     yield _details("Controls", _table(["control", "verdict", "theory", "measured", "± error"], controls))
-    yield _details("Error budget", _definitions((part, error_text(value)) for part, value in item.error.items()))
+    budget = [(_PARTS.get(part, part), error_text(value)) for part, value in item.error.items()]
+    yield _details("Error budget", _definitions(budget))
     if item.ladder:
         rungs = [
             [f"{r.log_alpha:g}", number(r.predicted), number(r.measured, r.error), error_text(r.error)]
             for r in item.ladder
         ]
-        yield _details("Ladder", _table(["log α", "theory", "measured", "± error"], rungs))
+        yield _details("Ladder", _table(["log α", "theory", "measured", _error_title(item)], rungs))
+    if (item.limit_fit or {}).get("refits"):
+        yield _details("Extrapolation", _extrapolation(item.limit_fit or {}))
     if item.detail:
         yield _details(f"Instance by instance ({len(item.detail)})", _records(item.detail))
     if item.summary:
         yield _details("Further numbers", _definitions((key, _value(value)) for key, value in item.summary.items()))
-
-
-def _numbers(predicted: float | None, measured: float | None, error: float | None) -> list[str]:
-    return [number(predicted), number(measured, error), error_text(error)]
 
 
 def _records(records: Sequence[dict[str, Any]]) -> str:
@@ -270,30 +380,52 @@ def _records(records: Sequence[dict[str, Any]]) -> str:
     return _table([str(key) for key in keys], rows) + more
 
 
+def command(run: VerificationResult, claims: Sequence[str] | None = None) -> str:
+    """Return the command that repeats a run, or what it found on some claims."""
+    asked = run.settings
+    patterns = claims if claims is not None else asked.get("patterns", dict.fromkeys(r.claim for r in run.results))
+    words = ["theorykit", "verify", *patterns]
+    for path in asked.get("paths", ()):
+        words += ["--path", path]
+    words += ["--profile", run.profile, "--seed", str(run.seed)]
+    if asked.get("instances") is not None:
+        words += ["--instances", str(asked["instances"])]
+    return shlex.join(words)
+
+
 def _run(result: VerificationResult) -> str:
-    claims = dict.fromkeys(item.claim for item in result.results)
-    command = shlex.join(["theorykit", "verify", *claims, "--profile", result.profile, "--seed", str(result.seed)])
     environment = [(str(key), _value(value)) for key, value in result.environment.items()]
     return f"""<section aria-labelledby="run"><h2 id="run">Settings, versions, and how to repeat this</h2>
 <p>The same seed gives the same numbers, whatever the number of jobs:</p>
-<pre><code>{escape(command)}</code></pre>
+<pre><code>{escape(command(result))}</code></pre>
 {_definitions([("theorykit", result.version), ("Profile", result.profile), ("Seed", str(result.seed)), *environment])}
 </section>
 """
 
 
 def _value(value: Any) -> str:
-    """One value of a record: numbers to nine digits, anything nested as JSON."""
+    """One value of a record in words: numbers to nine digits, names before what they stand for."""
     value = plain(value)
     if value is None:
         return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.9g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return str(value)
 
 
 def _definitions(terms: Iterable[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms) + "</dl>"
+    return _rich_definitions((term, escape(text)) for term, text in terms)
+
+
+def _rich_definitions(terms: Iterable[tuple[str, str]]) -> str:
+    """Return a list of terms with what they stand for, which is HTML already."""
+    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in terms) + "</dl>"
 
 
 def _details(summary: str, content: str) -> str:

@@ -68,6 +68,10 @@ pre { background: var(--panel); border: 1px solid var(--line); padding: .8rem; w
   .cards td:first-child { grid-column: 1 / -1; font-weight: 600; }
   .cards td::before { content: attr(data-label) ": "; color: var(--soft); font-weight: 400; }
 }
+@media (min-width: 641px) and (max-width: 1150px) {
+  .cards { font-size: .78rem; } .cards th, .cards td { white-space: normal; padding: .3rem .3rem; }
+  .cards .verdict, .cards td:nth-child(2) { white-space: nowrap; }
+}
 @media print { details > * { display: block; } .result { break-inside: avoid; } }
 """
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, JustifyMethod, RenderableType
@@ -12,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from theorykit.checking.result import ClaimResult, VerificationResult
-from theorykit.report.words import SYMBOLS, coincide, error_text, headline, notes, number, setting
+from theorykit.report.words import SYMBOLS, coincide, error_text, headline, labels, notes, number, setting, theory
 
 _COLOURS = {"supported": "green", "refuted": "red", "inconclusive": "yellow", "not-applicable": "dim"}
 _SHORT = {"as-printed": "printed", "not-applicable": "n/a", "exponential": "exp", "cross-entropy": "CE"}
@@ -51,9 +53,9 @@ def text_table(result: VerificationResult, width: int = 100, *, colour: bool = F
 def _layout(result: VerificationResult, console: Console) -> RenderableType:
     shown: list[RenderableType] = []
     if result.results:
-        tables = (_table(result.results), _table(result.results, squeezed=True))
-        fitting = [table for table in tables if _natural_width(table, console) <= console.width]
-        shown = [fitting[0]] if fitting else [_card(item) for item in result.results]
+        tables = (table for table in _tables(result.results) if _natural_width(table, console) <= console.width)
+        found = next(tables, None)
+        shown = [found] if found is not None else [_cards(result.results)]
     remarks = [Text(f"• {note}") for note in notes(result)]
     return Group(*shown, *remarks, *([Text("")] if shown or remarks else []), Text(headline(result), style="bold"))
 
@@ -62,29 +64,64 @@ def _natural_width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(max_width=1000), table).maximum
 
 
-def _table(results: tuple[ClaimResult, ...], *, squeezed: bool = False) -> Table:
-    """One row per result; `squeezed` lets the columns of verdicts break their lines between words."""
+def _tables(results: Sequence[ClaimResult]) -> Iterator[Table]:
+    """Yield ever narrower tables: names of claims break into two lines, then columns go, the least telling first."""
+    columns = _columns(results)
+    names = [cell.plain for cell in columns["claim"]]
+    widest = max(map(len, names))
+    narrowest = min(width for width in range(1, widest + 1) if all(len(_lines(name, width)) <= 2 for name in names))
+    for width in range(widest, narrowest - 1, -1):
+        yield _table(columns | {"claim": [Text("\n".join(_lines(name, width))) for name in names]})
+    columns["claim"] = [Text("\n".join(_lines(name, narrowest))) for name in names]
+    for title in _least_telling(results):
+        del columns[title]
+        yield _table(columns)
+
+
+def _least_telling(results: Sequence[ClaimResult]) -> list[str]:
+    """Return the columns that a narrow table can do without, the first to go first."""
+    said_below = []
+    if all(item.verdict == item.expected for item in results):
+        said_below.append("expected")
+    if all(item.control.verdict in ("refuted", "not-applicable") for item in results):
+        said_below.append("control")
+    return ["n", *said_below]
+
+
+def _lines(name: str, width: int) -> list[str]:
+    """Break a name after dots and hyphens, and before the exponents that may follow it."""
+    claim, _, label = name.partition(" ")
+    lines = [""]
+    for piece in [*re.findall(r"[^.-]+[.-]*|[.-]+", claim), *([f" {label}"] if label else [])]:
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return lines
+
+
+def _columns(results: Sequence[ClaimResult]) -> dict[str, list[Text]]:
     columns: dict[str, list[Text]] = {
-        "claim": [Text(item.claim) for item in results],
+        "claim": [Text(f"{item.claim} {label}".rstrip()) for item, label in zip(results, labels(results), strict=True)],
         "variant": [Text(_SHORT.get(item.variant, item.variant)) for item in results],
         "model": [Text(item.model or "") for item in results] if coincide(results) else [],
         "loss": [Text(_SHORT.get(item.loss or "", item.loss or "")) for item in results],
         "L": [Text("" if item.degree is None else str(item.degree)) for item in results],
         "verdict": [_coloured(item.verdict) for item in results],
         "expected": [_expected(item) for item in results],
-        "theory": [Text(number(item.predicted)) for item in results],
+        "theory": [Text(theory(item)) for item in results],
         "measured": [Text(number(item.measured, item.error.get("total"), most=6)) for item in results],
         "± error": [Text(error_text(item.error.get("total"))) for item in results],
         "control": [_control(item) for item in results],
         "n": [Text(str(item.instances)) for item in results],
     }
-    columns = {title: cells for title, cells in columns.items() if cells}
+    return {title: cells for title, cells in columns.items() if cells}
+
+
+def _table(columns: dict[str, list[Text]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    for title, cells in columns.items():
-        words = [word for cell in cells for word in cell.plain.split()]
-        widest = max(map(len, [title, *words])) if squeezed and title in ("verdict", "expected") else None
+    for title in columns:
         justify: JustifyMethod = "right" if title in ("theory", "measured", "± error", "n") else "left"
-        table.add_column(title, justify=justify, max_width=widest, no_wrap=widest is None)
+        table.add_column(title, justify=justify, no_wrap=True)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
@@ -106,12 +143,17 @@ def _control(item: ClaimResult) -> Text:
     return Text(_SHORT.get(verdict, verdict), style=_COLOURS.get(turned, ""))
 
 
+def _cards(results: Sequence[ClaimResult]) -> RenderableType:
+    """Lay the results out in lines with a blank one between them, for windows in which no table would fit."""
+    return Group(*(part for item in results for part in (_card(item), Text(""))))
+
+
 def _card(item: ClaimResult) -> RenderableType:
     """Lay one result out in lines, for windows in which the table would not fit."""
     total = item.error.get("total")
     verdict = Text.assemble("verdict ", _coloured(item.verdict), ", expected: ", _expected(item))
     control = Text.assemble("control ", _control(item), f" ({item.control.name})")
-    figures = Text(f"theory {number(item.predicted)}, measured {number(item.measured, total)} ± {error_text(total)}")
+    figures = Text(f"theory {theory(item)}, measured {number(item.measured, total)} ± {error_text(total)}")
     head = Text.assemble((item.claim, "bold"), f" {setting(item)}")
     instances = Text(f"instances {item.instances}")
     return Group(head, *(Padding(line, (0, 0, 0, 2)) for line in (verdict, figures, control, instances)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from theorykit.checking.result import ClaimResult, VerificationResult
 
@@ -65,9 +67,31 @@ def seconds(value: float) -> str:
 
 
 def setting(result: ClaimResult) -> str:
-    """Return variant, model, loss and degree of a result in one line."""
+    """Return variant, model, loss, degree and exponents of a result in one line."""
     degree = None if result.degree is None else f"L = {result.degree}"
-    return ", ".join(part for part in (result.variant, result.model, result.loss, degree) if part)
+    parts = (result.variant, result.model, result.loss, degree, exponents(result))
+    return ", ".join(part for part in parts if part)
+
+
+def exponents(result: ClaimResult, equals: str = " = ") -> str:
+    """Return the exponents p and c of a result, as far as it has them."""
+    known = [(name, result.summary.get(name)) for name in ("p", "c")]
+    return ", ".join(f"{name}{equals}{value:.3g}" for name, value in known if isinstance(value, (int, float)))
+
+
+def comparison(results: Sequence[ClaimResult]) -> str:
+    """Return how many verdicts there are, and how many are not the expected ones.
+
+    Examples
+    --------
+    >>> comparison(())
+    'no verdicts'
+    """
+    if not results:
+        return "no verdicts"
+    unexpected = sum(r.verdict != r.expected for r in results)
+    how = f"{unexpected} not as expected" if unexpected else "as expected"
+    return f"{len(results)} verdict{'s' * (len(results) != 1)}, {how}"
 
 
 def headline(result: VerificationResult) -> str:
@@ -78,24 +102,35 @@ def headline(result: VerificationResult) -> str:
     >>> headline(VerificationResult("0.1.0", "quick", 0, {}, ()))
     'No verdicts.'
     """
-    verdicts = result.results
-    if not verdicts and not result.broken and not result.interrupted:
-        return "No verdicts."
-    unexpected = sum(r.verdict != r.expected for r in verdicts)
-    controls = [r.control.verdict for r in verdicts if r.verdict != "not-applicable"]
+    counted = comparison(result.results)
+    parts = [counted[0].upper() + counted[1:]]
+    controls = _controls(result.results)
     survived, undecided = controls.count("supported"), controls.count("inconclusive")
-    parts = [
-        f"{len(verdicts)} verdict{'s' * (len(verdicts) != 1)}, "
-        + (f"{unexpected} not as expected" if unexpected else "as expected"),
-        f"{survived} of {len(controls)} controls survived" if survived else "no control survived",
-    ]
+    if survived:
+        parts.append(f"{survived} of {len(controls)} controls survived")
+    elif controls:
+        parts.append("no control survived")
     if undecided:
         parts.append(f"{undecided} of {len(controls)} controls undecided")
-    if result.broken:
-        parts.append(f"{len(result.broken)} file{'s' * (len(result.broken) != 1)} could not be imported")
+    files = sum("class" not in entry for entry in result.broken)
+    classes = len(result.broken) - files
+    if files:
+        parts.append(f"{files} file{'s' * (files != 1)} could not be imported")
+    if classes:
+        parts.append(f"{classes} class{'es' * (classes != 1)} not usable as a claim")
     if result.interrupted:
         parts.append("interrupted before the end")
     return "; ".join(parts) + "."
+
+
+def _controls(results: Sequence[ClaimResult]) -> list[str]:
+    """Return the verdict on every control, once where the variants of a claim share it."""
+    found: dict[tuple[Any, ...], str] = {}
+    for r in results:
+        if r.verdict != "not-applicable":
+            family = (r.claim, r.model, r.loss, r.degree, exponents(r))
+            found |= {(*family, control.name): control.verdict for control in (*r.controls, r.control)}
+    return list(found.values())
 
 
 def notes(result: VerificationResult) -> list[str]:
@@ -107,16 +142,30 @@ def notes(result: VerificationResult) -> list[str]:
             found.append(f"{where} raised {item.failure['type']}: {item.failure['message']}")
         if item.reason:
             found.append(f"{where} is not applicable: {item.reason}")
-    found += [broken_text(entry) for entry in result.broken]
-    return found
+    return found + [broken_text(entry) for entry in result.broken] + [f"warning: {odd}" for odd in result.warnings]
 
 
 def broken_text(entry: dict[str, str]) -> str:
-    """Return one line on a file of claims that could not be imported."""
-    return f"{entry.get('path', 'a file')} could not be imported: {entry.get('type', '')}: {entry.get('message', '')}"
+    """Return one line on a file that could not be imported, or on a class that is no usable claim."""
+    where = entry.get("path", "a file")
+    if "class" in entry:
+        return f"{where}: class {entry['class']} is not usable as a claim: {entry.get('message', '')}"
+    return f"{where} could not be imported: {entry.get('type', '')}: {entry.get('message', '')}"
+
+
+def theory(result: ClaimResult) -> str:
+    """Return what the claim says about the number: a value, or for a slack a bound."""
+    return f"≥ {number(result.predicted)}" if result.is_slack else number(result.predicted)
 
 
 def coincide(results: Sequence[ClaimResult]) -> bool:
     """Whether two results differ in nothing but the model, so that a table has to name it."""
     keys = {(r.claim, r.variant, r.loss, r.degree) for r in results}
     return len(keys) < len({(r.claim, r.variant, r.loss, r.degree, r.model) for r in results})
+
+
+def labels(results: Sequence[ClaimResult]) -> list[str]:
+    """Return for each result the exponents that tell it from another one of the table, or nothing."""
+    keys = [(r.claim, r.variant, r.model, r.loss, r.degree) for r in results]
+    counts = Counter(keys)
+    return [exponents(r, "=") if counts[key] > 1 else "" for r, key in zip(results, keys, strict=True)]

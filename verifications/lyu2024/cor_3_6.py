@@ -15,11 +15,14 @@ from ._common import assumption_tests, diagonal_instances
 
 
 class EarlyDirection(Claim):
-    """For a diagonal net with L = 2, w(T^-_c)/|w(T^-_c)| tends to the max l2-margin direction as alpha grows."""
+    """For a diagonal net with L = 2, w(T^-_c)/|w(T^-_c)| tends to the max l2-margin direction as alpha grows,
+    where w are the weights of the linear function that the net is, and T^-_c = (1-c) log(alpha)/lambda.
+    """
 
     id, title, kind = "lyu2024.cor-3.6", "Early direction is max ℓ2-margin", "limit"
     source = Source("lyu2024", "Corollary 3.6")
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
+    quantity = "angle to the ℓ2 direction"
     judged = "The angle between w(T⁻) and the certified direction is extrapolated in log(alpha) and must tend to 0."
     expansion = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
 

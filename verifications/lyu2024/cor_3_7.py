@@ -37,6 +37,7 @@ class ReachesKKT(_Late):
 
     id, title, kind = "lyu2024.cor-3.7", "A KKT direction of R1 is reached", "existence"
     source = Source("lyu2024", "Corollary 3.7 (and Theorem 3.5)")
+    quantity = "KKT residual at T⁺"
     judged = (
         "The normalised stationarity and complementarity residuals at T⁺ (root of the sum of squares, with the "
         "multipliers that make it least) are extrapolated in log(alpha) and must tend to 0, with an error below 0.1 (1 "
@@ -77,6 +78,8 @@ class ReachesKKT(_Late):
                 "label": f"log α = 80, {instance.loss} loss, L = {instance.model.degree}",
                 "s": s.tolist(),
                 "curves": {**cosines, "KKT residual": residual},
+                "marks": {"T⁺": 1.0 + instance.c},
+                "quantity": "cosine, residual",
             }
         ]
 
@@ -95,12 +98,8 @@ class ReachesKKT(_Late):
         signed = instance.data.X * instance.data.y[:, None]
         q = signed @ instance.model.weights(theta)
         gradients = instance.model.features(signed, theta)
-        # One more coordinate, 0 in theta, whose residual at the multipliers is the complementarity (by Euler they add
-        # up to |theta|^2 / (L q_min)), makes both small together: those that fit theta best alone are not unique to the
-        # digits it has, and may rest on samples far from the margin.
-        slack = degree * (q - q.min()) / np.linalg.norm(theta)
-        found = kkt_residuals(np.append(theta, 0.0), q, np.column_stack([gradients, slack]), degree)
-        return found.stationarity if found.feasible else 1.0
+        found = kkt_residuals(theta, q, gradients, degree)
+        return found.residual if found.feasible else 1.0
 
 
 class GlobalMargin(_Late):
@@ -110,6 +109,8 @@ class GlobalMargin(_Late):
 
     id, title, kind = "lyu2024.cor-3.7-global", "The KKT direction is the global ℓ1 one", "limit"
     source = Source("lyu2024", "the question left open after Corollary 3.7")
+    quantity = "ratio of ℓ1-margins at T⁺"
+    open_question = True
     judged = "The ratio of the ℓ1-margin at T⁺ (c = 1/2) to the certified optimum is extrapolated and must tend to 1."
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:

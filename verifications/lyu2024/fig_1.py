@@ -38,12 +38,13 @@ class _Figure(Claim):
     """What both figures share: the flow of a preset, and bounds on accuracies over stretches of s."""
 
     kind = "figure"
+    quantity = "slack of the tightest bound on an accuracy"
     expansion = None
     draws: ClassVar[Mapping[str, int]] = {"quick": 1, "full": 1, "paper": 1}
     judged = (
         "The flow of the preset: full size in profile paper, smaller (with milder bounds, the test set being smaller) "
         "in the others. Each bound on an accuracy over its stretch of s has a slack, and as its error the 99 % "
-        "Clopper-Pearson interval of a test accuracy. The number is the slack nearest to its error, and must exceed it."
+        "Clopper–Pearson interval of a test accuracy. The number is the slack nearest to its error, and must exceed it."
     )
     preset: ClassVar[str]
     bounds: ClassVar[Mapping[str, tuple[Bound, ...]]]
@@ -65,13 +66,28 @@ class _Figure(Claim):
         return (Control("training labels shuffled", lambda instance, problem: self._slack(_shuffled(instance))),)
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
-        """Return both accuracies against s."""
+        """Return both accuracies and the cosines to both predictors against s."""
         trajectory = self._flow(instance)
         curves = {
             name.replace("_", " "): trajectory.stats[name].tolist() for name in ("train_accuracy", "test_accuracy")
         }
+        weights = [trajectory.weights(k) for k in range(trajectory.s.size)]
+        for norm in (2, 1):
+            target = self.max_margin(instance.data, norm).w
+            curves[f"cos to max ℓ{norm}-margin"] = [
+                float(w @ target / np.linalg.norm(w) / np.linalg.norm(target)) for w in weights
+            ]
         label = f"{self.preset}: n = {instance.data.n}, d = {instance.data.d}"
-        return [{"label": label, "s": trajectory.s.tolist(), "curves": curves}]
+        marks = {"T⁻": 1.0 - instance.c, "T⁺": 1.0 + instance.c}
+        return [
+            {
+                "label": label,
+                "s": trajectory.s.tolist(),
+                "curves": curves,
+                "marks": marks,
+                "quantity": "accuracy, cosine",
+            }
+        ]
 
     def _problem(self) -> Problem:
         profile = "paper" if self.tools.profile == "paper" else "quick"
@@ -96,7 +112,7 @@ class _Figure(Claim):
         # where all hold, the bounds on test accuracy say more than the half sample of training accuracy
         slack, error = min(missed or pairs[1:], key=lambda pair: pair[0] - pair[1])
         last = {f"{name} at the end": float(trajectory.stats[name][-1]) for name in ("train_accuracy", "test_accuracy")}
-        return Measurement(slack, 0.0, integrator=error, extra=last)
+        return Measurement(slack, 0.0, sampling=error, extra=last)
 
 
 class Grokking(_Figure):

@@ -20,13 +20,14 @@ _TEST_POINTS = 32
 
 class KernelRegime(Claim):
     """For every c in (0, 1) and every x, f(theta(T^-_c); x)/Z(alpha) tends to <phi(x), h*> as alpha grows, where
-    T^-_c = (1-c)/lambda log(alpha) and h* is the kernel max-margin direction. As printed
+    T^-_c = (1-c) log(alpha)/lambda, h* is the kernel max-margin direction and gamma its margin. As printed
     Z = (1/gamma) log(alpha^c/lambda); corrected Z = (1/gamma) log(alpha^(2(L-1)c)/lambda).
     """
 
     id, title, kind = "lyu2024.thm-3.4", "Kernel regime up to (1-c) log α / λ", "limit"
     source = Source("lyu2024", "Theorem 3.4")
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
+    quantity = "f(T⁻) / Z⟨φ, h*⟩"
     judged = (
         "Over random test points, the projection of f on its prediction is extrapolated in log(alpha) and must tend "
         "to 1, and the part of f off the prediction (relative to it) must tend to 0, each with an error below 0.05."

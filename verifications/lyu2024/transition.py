@@ -63,6 +63,7 @@ class FirstOrder(_Transition):
 
     id, title, kind = "lyu2024.transition-time", "Transition at log α / λ, first order", "limit"
     source = Source("lyu2024", "Theorems 3.4 and 3.5 together")
+    quantity = "s* = λt*/log α"
     judged = "s* = λt*/log α is extrapolated in log(alpha) and must tend to 1."
     expansion = Expansion()  # without log/x^2 and 1/x^2 the bars miss 1 on a third of the instances
 
@@ -101,6 +102,7 @@ class SecondOrder(_Transition):
 
     id, title, kind = "lyu2024.transition-second-order", "Second-order law of the transition", "limit"
     source = Source("lyu2024", "after Lemma C.5")
+    quantity = "log α - λt*"
     judged = "log α - λt* is fitted in log(alpha); the coefficient of log log A must be 1/L."
     expansion = Expansion(
         ("1", "log/x", "1/x"), neighbours=(("1", "1/x"), ("1", "log/x", "1/x", "1/x^2")), leading="log"
@@ -134,6 +136,7 @@ class Width(_Transition):
 
     id, title, kind = "lyu2024.transition-width", "Width of the transition is O(1) in λt", "limit"
     source = Source("lyu2024", "after Lemma C.5 (width)")
+    quantity = "log of the width in λt"
     judged = "The logarithm of the width is fitted against log log(alpha); its slope must be 0."
     expansion = Expansion(("1", "1/x"), neighbours=(("1",), ("1", "log/x", "1/x")), leading="log")
     resolution = 0.25

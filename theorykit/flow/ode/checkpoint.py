@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], fingerprint: str) -> dict[str, NDArray[An
     Raises
     ------
     InputError
-        The file is damaged, or belongs to another integration.
+        The file is damaged, or belongs to another run.
     """
     if not Path(path).exists():
         return None
@@ -52,10 +52,12 @@ def read(path: str | os.PathLike[str], fingerprint: str) -> dict[str, NDArray[An
             arrays = {name: file[name] for name in file.files}
         sound = str(arrays.pop("digest")) == _digest(arrays)
     except _UNREADABLE as problem:
-        raise InputError("checkpoint", f"{path}, unreadable ({problem})", "a file that integrate wrote") from None
+        raise InputError(
+            "checkpoint", f"{path}, unreadable ({problem})", "a checkpoint that was written here"
+        ) from None
     if not sound:
-        raise InputError("checkpoint", f"{path}, whose contents are damaged", "a file that integrate wrote")
+        raise InputError("checkpoint", f"{path}, whose contents are damaged", "a checkpoint that was written here")
     if str(arrays["fingerprint"]) != fingerprint:
-        wanted = "the checkpoint of this integration, or a new path"
-        raise InputError("checkpoint", f"{path}, of another integration", wanted)
+        wanted = "the checkpoint of this very run, or a new path"
+        raise InputError("checkpoint", f"{path}, of another run", wanted)
     return arrays
