@@ -28,13 +28,7 @@ def small_problem(loss: str, degree: int = 2, n: int = 3, d: int = 5, **scales: 
 
 
 def of_any_model(model: Any, data: tk.Dataset, loss: str, init: Any, alpha: float, weight_decay: float) -> tk.Problem:
-    """Return a problem with a model that `Problem` itself may not take yet: descent asks for the protocol only."""
-    problem = object.__new__(tk.Problem)
-    fields = {"model": model, "data": data, "loss": loss, "init": init, "alpha": alpha, "weight_decay": weight_decay}
-    fields |= {"log_alpha": math.log(alpha), "log_weight_decay": math.log(weight_decay)}
-    for name, value in (fields | {"_direction": model.direction(init)}).items():
-        object.__setattr__(problem, name, value)
-    return problem
+    return tk.Problem(model, data, loss=loss, init=init, alpha=alpha, weight_decay=weight_decay)
 
 
 def gradient(problem: tk.Problem, theta: np.ndarray, rows: Any = slice(None), noise: Any = 0.0) -> np.ndarray:

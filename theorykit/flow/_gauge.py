@@ -100,7 +100,8 @@ class Gauge:
         return float(np.log(moved))
 
     def _cosines(self, theta: Floats) -> dict[str, float]:
-        w = self.problem.model.weights(theta)
+        model: Any = self.problem.model  # one with a linear predictor: the others were refused
+        w = model.weights(theta)
         norm = float(np.linalg.norm(w))
         out = {f"cos_{name}": float(w @ u) / norm if norm > 0.0 else 0.0 for name, u in self.directions.items()}
         if {"kernel", "rich"} <= set(self.directions):
