@@ -144,6 +144,12 @@ def gradient_flow(
     InputError
         An argument is unusable (before any work).
 
+    Notes
+    -----
+    For models other than diagonal nets some flows still end early, with a status, or take long: the squared loss past
+    the transition, where the tangent kernel becomes singular, and ReLU nets at tight tolerances (their kinks are not
+    located).
+
     References
     ----------
     Lyu et al. 2024, arXiv:2311.18817, sections 2 and 3.
