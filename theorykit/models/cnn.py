@@ -25,7 +25,8 @@ class CNN(LayeredNet):
     """Convolutions (stride 1, no padding) with an activation behind each, one pooling, and a linear read-out.
 
     Homogeneous, of the degree of an `MLP` with as many weight matrices. Images are rows of X, channels varying
-    fastest, then columns, or arrays (n, *image) or (n, *image, input_channels). Weights are (kernel^dimensions * input
+    fastest, then columns, or arrays of shape (n, height, width) or (n, height, width, input_channels), without width in
+    one dimension. Weights are (kernel^dimensions * input
     channels, output channels), in the same order.
 
     Parameters
