@@ -248,3 +248,38 @@ def test_quasinorm_input():
             quasinorm_margin(X, Y, **wrong)
     first, second = (quasinorm_margin(X, Y, degree=3, restarts=4, seed=5) for _ in range(2))
     assert np.array_equal(first.values, second.values)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("given", "y"),
+    [({"X": [[1.0, 2.0]]}, [3.0]), ({"gram": [[2.0]]}, [1.0]), ({"gram": [[1.0, 2.0], [2.0, 4.0]]}, [1.0, 2.0])],
+)
+def test_certificates_of_rank_one_verify(given, y, ridge):
+    found = kernel_interpolant(y=y, ridge=ridge, **given)
+    assert found.certificate.verify(next(iter(given.values())), y)
+
+
+def test_a_model_is_put_back_only_where_its_kernel_is_the_saved_one(tmp_path):
+    path = tmp_path / "machine.npz"
+    kernel_svm(X, Y, model=DiagonalNet(3)).save(path)
+    with pytest.raises(InputError, match="model: got one with another kernel than the saved one"):
+        KernelSVM.load(path, model=DiagonalNet(3, degree=3))
+    with pytest.raises(InputError, match="model: got one that does not take the saved inputs"):
+        KernelSVM.load(path, model=DiagonalNet(4))
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(path, **(arrays | {"X": arrays["X"] * (1.0 + 1e-6)}))
+    with pytest.raises(InputError, match="or a changed file"):
+        KernelSVM.load(path, model=DiagonalNet(3))
+
+
+def test_curvature_does_not_depend_on_the_scale_of_theta():
+    net = DiagonalNet(3, degree=3)
+    w = quasinorm_margin(X, Y, degree=3, restarts=2).w
+    theta = np.concatenate([np.cbrt(np.maximum(w, 0.0)), np.cbrt(np.maximum(-w, 0.0))])
+    plain, huge = rich_kkt(net, theta, X, Y), rich_kkt(net, 2.0**300 * theta, X, Y)
+    assert plain.curvature is not None
+    assert huge.curvature is not None
+    assert huge.curvature.sufficient == plain.curvature.sufficient
+    assert huge.residual == plain.residual

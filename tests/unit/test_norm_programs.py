@@ -225,3 +225,25 @@ def test_a_model_stands_for_its_features_at_the_start():
         max_margin(data, init=init)
     with pytest.raises(InputError, match="model: got 3 outputs; wanted one output"):
         max_margin(data, model=tk.models.MLP((40, 6, 3), activation="relu"))
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        ([[1.0, 2.0], [2.0, 4.0]], [1, -1]),
+        ([[3.0, 2.0, 0.0, 2.0, 2.0], [6.0, 4.0, 0.0, 4.0, 4.0]], [1, -1]),
+        (
+            [
+                [1.5139237747390626, 1.3458754237823045, 0.7813114007004275, 0.2644556303293035, -0.3139228145364278],
+                [1.4580206835369587, 1.9602583164499647, 1.801634869866125, 1.31510376473437, 0.357380410658956],
+                [3.027847549478125, 2.691750847564609, 1.562622801400855, 0.528911260658607, -0.6278456290728556],
+            ],
+            [1, 1, -1],
+        ),
+    ],
+)
+def test_linf_refutes_what_is_not_separable(X, y):
+    """HiGHS fails, or cycles, on the rescaled program of a margin that is 0."""
+    with pytest.raises(tk.NotSeparableError) as caught:
+        max_margin(X, y, norm="inf")
+    assert caught.value.farkas is not None

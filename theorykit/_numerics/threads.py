@@ -9,7 +9,8 @@ from typing import Any
 
 @functools.cache
 def _controller() -> Any:
-    """Return the controller of the BLAS libraries (slow to find; compiled code has loaded them all)."""
+    """Return the controller of the BLAS libraries, which must be loaded to be found (slow, so once)."""
+    import scipy.linalg  # noqa: F401 - SciPy brings a BLAS of its own
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

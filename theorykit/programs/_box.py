@@ -23,7 +23,7 @@ _COMPLEMENTARY = 1e-15
 
 def box_program(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int]:
     """Return the minimiser (one of them where G is singular) and the number of pivots or steps."""
-    found = _pivoting(G, c, upper) if is_well_conditioned(G) else None
+    found = block_pivoting(G, c, upper) if is_well_conditioned(G) else None
     return _interior_point(G, c, upper) if found is None else found
 
 
@@ -39,7 +39,7 @@ def is_well_conditioned(G: Floats) -> bool:
     return bool(factor.diagonal().min() > _WELL_CONDITIONED)
 
 
-def _pivoting(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int] | None:
+def block_pivoting(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int] | None:
     """Return the minimiser for positive definite G; None where that takes too many pivots.
 
     Each entry is free, at 0, or at its upper bound. All those of the wrong sign change sides at once, as long as that

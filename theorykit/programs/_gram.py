@@ -149,8 +149,6 @@ def proved_positive(S: Floats, at_least: float) -> bool:
 
 def smallest_eigenvalue(S: Floats) -> float:
     """Return a proved lower bound on the smallest eigenvalue of a symmetric matrix; 0 where none above 0 was proved."""
-    if len(S) == 1:
-        return max(0.0, float(S[0, 0]))
     estimate = float(eigvalsh(S, subset_by_index=[0, 0])[0])
     for factor in (0.99, 0.5):
         if estimate > 0.0 and proved_positive(S, factor * estimate):

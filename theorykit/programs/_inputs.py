@@ -15,6 +15,9 @@ from theorykit.datasets import Dataset
 from theorykit.programs._gram import checked_gram
 from theorykit.programs._scaled import only_with_model, unpacked
 
+_ROUND_OFF = 1e-9  # other machines, not other numbers
+_SAME = "the model that the result came from"
+
 
 @dataclass(frozen=True, eq=False)
 class KernelData:
@@ -77,6 +80,12 @@ class KernelData:
         """Return the same data with their model put back (files do not hold models)."""
         if self.X is None:
             raise InputError("model", "one for a result that came from no model", "None")
+        try:
+            kernel = np.asarray(model.ntk(self.X, None, self.theta), dtype=np.float64)
+        except (InputError, AttributeError) as problem:
+            raise InputError("model", f"one that does not take the saved inputs ({problem})", _SAME) from None
+        if kernel.shape != self.values.shape or not np.allclose(kernel, self.values, _ROUND_OFF, 0.0):
+            raise InputError("model", "one with another kernel than the saved one (or a changed file)", _SAME)
         return KernelData(self.values, self.about, self.y, self.outputs, model, self.X, self.theta)
 
 

@@ -17,6 +17,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, qr, solve_triangula
 from scipy.optimize import nnls
 
 from theorykit._numerics.rounding import Floats, Rows, row_residuals
+from theorykit.programs._box import block_pivoting, is_well_conditioned
 from theorykit.programs._scaled import Candidate, combination, targets
 from theorykit.programs._triangle import triangle
 
@@ -24,7 +25,6 @@ Indices = NDArray[np.intp]
 Step = Callable[[Floats], tuple[Floats, Floats]]
 
 _CHUNK = 8192
-_WELL_CONDITIONED = 1e-5
 _MAX_EXCHANGES = 50
 _ROUND_OFF = 1e-14
 _MAX_RESCALINGS = 8
@@ -35,10 +35,10 @@ def solve(rows: Rows, y: Floats) -> Candidate:
     n, d = rows.values.shape
     c = targets(rows)
     gram = signed_gram(rows, y) if n <= d else None
+    pivoted = None
     if gram is not None and is_well_conditioned(gram):
-        nu, iterations = _block_pivoting(gram, c)
-    else:
-        nu, iterations = _least_distance(rows, y, c)
+        pivoted = block_pivoting(gram, c, np.full(len(c), np.inf))
+    nu, iterations = pivoted or _least_distance(rows, y, c)
 
     def factorise(support: Indices) -> Step:
         block = None if gram is None else gram[np.ix_(support, support)]
@@ -71,51 +71,6 @@ def signed_gram(rows: Rows, y: Floats) -> Floats:
         chunk = values[:, start : start + _CHUNK].astype(kind)
         gram += chunk @ chunk.T
     return y[:, None] * gram.astype(np.float64) * y
-
-
-def is_well_conditioned(gram: Floats) -> bool:
-    """Whether the Cholesky factor of the Gram matrix, scaled to unit diagonal, has no small pivot."""
-    scale = 1.0 / np.sqrt(gram.diagonal())
-    try:
-        factor = np.linalg.cholesky(scale[:, None] * gram * scale)
-    except LinAlgError:
-        return False
-    return bool(factor.diagonal().min() > _WELL_CONDITIONED)
-
-
-def _block_pivoting(gram: Floats, c: Floats) -> tuple[Floats, int]:
-    """Return the solution of nu >= 0, G nu - c >= 0, nu . (G nu - c) = 0, for positive definite G.
-
-    All indices of the wrong sign change sides at once, as long as that makes them fewer; after three failures only the
-    last of them does, which ends in finitely many steps (Murty's rule).
-    """
-    active = np.ones(len(c), dtype=bool)
-    magnitudes = np.abs(gram)
-    fewest, patience = len(c) + 1, 3
-    limit = 20 * len(c) + 20
-    for iteration in range(1, limit):
-        nu = _restricted(gram, c, active)
-        # below this the sign of an entry is round-off
-        noise = np.where(active, 1e-13 * np.abs(nu).max(), 1e-15 * (magnitudes @ np.abs(nu)))
-        wrong = np.flatnonzero(np.where(active, nu, gram @ nu - c) < -noise)
-        if len(wrong) == 0:
-            return np.maximum(nu, 0.0), iteration
-        if len(wrong) < fewest:
-            fewest, patience = len(wrong), 3
-        elif patience > 0:
-            patience -= 1
-        else:
-            wrong = wrong[-1:]
-        active[wrong] = ~active[wrong]
-    return np.maximum(nu, 0.0), limit
-
-
-def _restricted(gram: Floats, c: Floats, active: NDArray[np.bool_]) -> Floats:
-    """Return the nu that vanishes off the active set and has G nu = c on it."""
-    nu = np.zeros(len(c))
-    if active.any():
-        nu[active] = cho_solve(cho_factor(gram[np.ix_(active, active)]), c[active])
-    return nu
 
 
 def _least_distance(rows: Rows, y: Floats, c: Floats) -> tuple[Floats, int]:

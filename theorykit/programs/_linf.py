@@ -28,9 +28,11 @@ def solve(rows: Rows, y: Floats, c: Floats | None = None, *, equations: bool = F
     """Return the optimal pair, with z_i . w >= c_i, recomputed from the vertex where that is regular."""
     c = targets(rows) if c is None else c
     box = _Box(rows, y, c, equations)
-    box.solve(1.0)
+    if not box.solve(1.0):
+        raise SolverError(f"HiGHS ended with status {box.status!r}")
     while box.scale * box.value < 0.1 and box.scale < 1.0 / SMALLEST_VALUE:
-        box.solve(1.0 / max(box.value, SMALLEST_VALUE))
+        if not box.solve(1.0 / max(box.value, SMALLEST_VALUE)):
+            break  # nothing is left but round-off: the last pair proves what can be proved
     return box.vertex()
 
 
@@ -45,6 +47,8 @@ class _Box:
         self._n, self._d = rows.values.shape
         self._optimal = highspy.HighsModelStatus.kOptimal
         self._lp = silent_highs()
+        self._lp.setOptionValue("simplex_iteration_limit", 50 * (self._n + self._d) + 1000)  # it can cycle at t = 0
+        self._lp.setOptionValue("ipm_iteration_limit", 1000)
         none = np.empty(0, dtype=np.int32), np.empty(0)
         for _ in y:
             self._lp.addRow(0.0, 0.0 if equations else highspy.kHighsInf, 0, *none)
@@ -59,9 +63,16 @@ class _Box:
             self._d, np.zeros(self._d), -ones, ones, entries.size, starts, np.tile(index, self._d), entries
         )
 
-    def solve(self, scale: float) -> None:
-        """Solve with the box and the prize for t multiplied by the scale: HiGHS has absolute tolerances."""
-        self.scale = scale
+    @property
+    def status(self) -> str:
+        """What HiGHS says of its last run."""
+        return str(self._lp.modelStatusToString(self._lp.getModelStatus()))
+
+    def solve(self, scale: float) -> bool:
+        """Solve with the box and the prize for t multiplied by the scale: HiGHS has absolute tolerances.
+
+        Returns False, and keeps the pair of the solve before, where neither method ends at an optimum.
+        """
         self._lp.changeColCost(0, -scale)
         features = np.arange(1, self._d + 1, dtype=np.int32)
         bounds = scale / self._units
@@ -72,7 +83,8 @@ class _Box:
             if self._lp.getModelStatus() == self._optimal:
                 break
         else:
-            raise SolverError(f"HiGHS ended with status {self._lp.modelStatusToString(self._lp.getModelStatus())!r}")
+            return False
+        self.scale = scale
         information = self._lp.getInfo()
         self.iterations += max(information.ipm_iteration_count, 0) + max(information.simplex_iteration_count, 0)
         solution = self._lp.getSolution()
@@ -80,6 +92,8 @@ class _Box:
         self.weights = np.array(solution.col_value[1:]) * self._units / scale
         dual = np.array(solution.row_dual) / scale
         self.dual = dual if self.equations else np.maximum(dual, 0.0)
+        self.basis = self._lp.getBasis()
+        return True
 
     def vertex(self) -> Candidate:
         """Return the optimum, recomputed from its basis where that is regular."""
@@ -96,7 +110,7 @@ class _Box:
         import highspy
 
         basic = highspy.HighsBasisStatus.kBasic
-        basis = self._lp.getBasis()
+        basis = self.basis
         free = np.flatnonzero([status == basic for status in basis.col_status[1:]])
         return free, np.flatnonzero([status != basic for status in basis.row_status])
 

@@ -174,7 +174,7 @@ def _entries(index: NDArray[Any], b: Floats, shape: tuple[int, int], symmetric: 
         k, j = int(wrong[0]), int(first[which.ravel()[wrong[0]]])
         proof = np.array([Fraction(0)] * len(b), dtype=object)
         proof[j], proof[k] = _opposite(Fraction(float(b[j])), Fraction(float(b[k])))
-        named = [f"({index[o, 0]}, {index[o, 1]}) = {b[o]!r} (observation {o})" for o in (j, k)]
+        named = [f"({index[o, 0]}, {index[o, 1]}) = {float(b[o])!r} (observation {o})" for o in (j, k)]
         wanted = "one value for each entry" + (", (i, j) and (j, i) being one" if symmetric else "")
         raise InconsistentError(
             "values", f"{named[0]} and {named[1]}, which contradict each other", wanted, proof, _involved(proof)

@@ -284,7 +284,7 @@ def _second_optimum(data: Observed, c: NuclearCertificate) -> Uniqueness | None:
         for sign in (1.0, -1.0):
             second = _simple(c.W + sign * step * 2.0**-halvings * direction)
             if (first != second).any() and all(_attains(data, S, W) for W in (first, second)):
-                reason = "two optima, checked in rational arithmetic; the second is in `other`"
+                reason = "two optima, checked in rational arithmetic; the second is in `alternative`"
                 return Uniqueness("disproved", reason, second.astype(np.float64))
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,29 @@ class Uniqueness(NamedTuple):
     verdict: Verdict
     reason: str
     alternative: Floats | None = None
+
+
+class Judged:
+    """A result that says whether it is the only one."""
+
+    @cached_property
+    def _uniqueness(self) -> Uniqueness:
+        raise NotImplementedError
+
+    @property
+    def uniqueness(self) -> Verdict:
+        """Whether there is no other solution: "proved", "disproved" or "unknown"."""
+        return self._uniqueness.verdict
+
+    @property
+    def uniqueness_reason(self) -> str:
+        """Why."""
+        return self._uniqueness.reason
+
+    @property
+    def alternative(self) -> Floats | None:
+        """Another solution where uniqueness is disproved."""
+        return self._uniqueness.alternative
 
 
 class Pair(NamedTuple):

@@ -12,8 +12,9 @@ from scipy.linalg import qr, solve_triangular
 from theorykit._numerics.errors import InconsistentError
 from theorykit._numerics.rounding import Floats, Rows, column_products, row_products, scale_rows
 from theorykit._numerics.validate import matrix, vector
+from theorykit.programs._box import is_well_conditioned
 from theorykit.programs._exact import LARGEST_SUPPORT, fractions, integer_rows, relation, vanishes
-from theorykit.programs._l2 import is_well_conditioned, signed_gram
+from theorykit.programs._l2 import signed_gram
 from theorykit.programs._norms import Norm
 from theorykit.programs._triangle import triangle
 

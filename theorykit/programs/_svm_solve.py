@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from theorykit._numerics.rounding import Floats, Rows, shift
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.programs import _l2
 from theorykit.programs._box import box_program, is_well_conditioned
 from theorykit.programs._scaled import targets
 from theorykit.programs._systems import RowSystem, System
-from theorykit.programs._triangle import one_thread
 
 _MAX_EXCHANGES = 50
 _MAX_REFINEMENTS = 30
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 def hard_margin(system: System) -> Pair:
     """Return the pair for: min 1/2 ||g||^2 subject to <u_k, g> >= c_k; nothing is promised where none is feasible."""
-    with one_thread():
+    with one_blas_thread():
         if isinstance(system, RowSystem):
             return Pair(*_l2.solve(system.rows, np.ones(len(system.exponents))))
         c = _targets(system)
@@ -46,7 +46,7 @@ def soft_margin(system: System, C: float) -> Pair:
     smallest = int(system.exponents.min())
     cap = shift(np.full(len(system.exponents), C), smallest + system.exponents)
     c = shift(np.ones(len(cap)), smallest - system.exponents)
-    with one_thread():
+    with one_blas_thread():
         nu, iterations = box_program(system.gram, c, cap)
         return _polished(system, c, cap, nu, iterations)
 

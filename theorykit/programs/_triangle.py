@@ -1,29 +1,15 @@
-"""The triangular factor of a tall matrix, read once, a block at a time; and BLAS on one thread."""
+"""The triangular factor of a tall matrix, read once, a block at a time."""
 
 from __future__ import annotations
 
-import functools
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-import scipy.linalg  # noqa: F401 - its BLAS must be loaded for the controller to find it
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from theorykit._numerics.rounding import Floats
 
 _BLOCK = 4096
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Hold BLAS to one thread: on a busy machine several spin, waiting for one another, and take ten times as long."""
-    return _controller().limit(limits=1, user_api="blas")
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def triangle(*parts: NDArray[Any]) -> Floats:

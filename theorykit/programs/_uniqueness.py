@@ -19,13 +19,13 @@ from scipy.optimize import linprog
 
 from theorykit._numerics.linear import right_inverse
 from theorykit._numerics.rounding import Floats, Rows, scale_rows, shift, sum_bounds, up
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.programs._exact import exact_product, exact_solution
 from theorykit.programs._group_uniqueness import decided_group
 from theorykit.programs._l1 import silent_highs
 from theorykit.programs._norms import Norm
 from theorykit.programs._pair import Pair, Uniqueness
 from theorykit.programs._polyhedron import decided_vertex
-from theorykit.programs._triangle import one_thread
 
 Indices = NDArray[np.intp]
 
@@ -78,7 +78,7 @@ def _decided(solved: Pair, norm: Norm) -> Uniqueness:
     if norm.kind == 2 or (norm.groups is not None and norm.groups.max() == 0):
         return Uniqueness("proved", "the Euclidean norm is strictly convex")
     if norm.groups is not None and norm.groups.max() + 1 < len(norm.groups):
-        with one_thread():
+        with one_blas_thread():
             return decided_group(solved, norm.groups)
     lower, upper = solved.products(solved.dual)
     sizes = np.maximum(-lower, upper)
@@ -86,7 +86,7 @@ def _decided(solved: Pair, norm: Norm) -> Uniqueness:
     if not 0.0 < total < math.inf:
         return Uniqueness("unknown", "the multipliers vanish")
     solved = solved._replace(dual=solved.dual / total)
-    with one_thread():
+    with one_blas_thread():
         return _decided_linf(solved) if norm.kind == math.inf else _decided_l1(solved)
 
 

@@ -27,6 +27,7 @@ from theorykit._numerics.rounding import (
     up,
 )
 from theorykit._numerics.spectral import eigenvalue_bounds
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, matrix
 from theorykit._version import __version__
 from theorykit.datasets import Dataset
@@ -50,7 +51,6 @@ from theorykit.programs._statement import (
     solve_statement,
     solver_version,
 )
-from theorykit.programs._triangle import one_thread
 
 
 class _Equations(NamedTuple):
@@ -456,7 +456,7 @@ def kernel_interpolant(
     name = None if solver is None else checked_solver(solver)
     system = _equations(data.values, data.about, weight)
     columns = _columns(targets, data.values)
-    with one_thread():
+    with one_blas_thread():
         kept, smallest = _independent(data, columns, system)
         dual = _solved(system, columns, kept)
     predictor = system.combine(shift(dual, system.exponents[:, None]))

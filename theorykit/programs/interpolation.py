@@ -26,11 +26,12 @@ from theorykit._numerics.rounding import (
     shift_down,
     up,
 )
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import matrix, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
-from theorykit.programs._pair import Uniqueness, Verdict
+from theorykit.programs._pair import Judged, Uniqueness
 from theorykit.programs._redundancy import check_redundancy, exact_relation, independent_rows, lower_bound
 from theorykit.programs._scaled import Candidate, featured, unscaled
 from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows, read, write
@@ -41,7 +42,6 @@ from theorykit.programs._statement import (
     solve_statement,
     solver_version,
 )
-from theorykit.programs._triangle import one_thread
 from theorykit.programs._uniqueness import of_equations
 
 
@@ -211,7 +211,7 @@ def _hash(X: NDArray[Any], y: Floats) -> str:
 
 def _independent(X: NDArray[Any], y: Floats, rows: Rows, norm: Norm) -> NDArray[np.intp]:
     """Return equations from which all others follow, exactly; raise where they do not."""
-    with one_thread():
+    with one_blas_thread():
         kept, needed = independent_rows(rows)
     check_redundancy(X, y, rows, needed, norm)
     return kept
@@ -221,7 +221,7 @@ def _follow(X: NDArray[Any], y: Floats, rows: Rows, independent: NDArray[np.int6
     """Whether all other equations follow, exactly, from the independent ones."""
     if len(independent) == len(X):
         return True
-    with one_thread():
+    with one_blas_thread():
         kept, needed = independent_rows(rows)
     if not np.array_equal(kept, independent):  # numbered otherwise on another machine: each against all
         needed = {int(i): independent.astype(np.intp) for i in np.setdiff1d(np.arange(len(X)), independent)}
@@ -261,12 +261,12 @@ def _correction(rows: Rows, y: Floats, w: Floats, independent: NDArray[np.int64]
 
 
 def _inverse(held: Rows) -> RightInverse | None:
-    with one_thread():
+    with one_blas_thread():
         return right_inverse(held.values)
 
 
 @dataclass(frozen=True, eq=False)
-class MinNorm:
+class MinNorm(Judged):
     """An interpolant of least norm with its proof.
 
     Attributes
@@ -324,21 +324,6 @@ class MinNorm:
     def value(self) -> float:
         """The norm that the solution is proved to have at most."""
         return self.certificate.upper
-
-    @property
-    def uniqueness(self) -> Verdict:
-        """Whether w is the only solution: "proved", "disproved" or "unknown"."""
-        return self._uniqueness.verdict
-
-    @property
-    def uniqueness_reason(self) -> str:
-        """Why."""
-        return self._uniqueness.reason
-
-    @property
-    def alternative(self) -> Floats | None:
-        """Another solution, shape (d,), where uniqueness is disproved."""
-        return self._uniqueness.alternative
 
     @cached_property
     def _uniqueness(self) -> Uniqueness:
@@ -503,7 +488,7 @@ def _solved(rows: Rows, y: Floats, independent: NDArray[np.intp], norm: Norm) ->
     relative = np.frexp(wanted)[1] - held.exponents
     largest = int(relative[wanted != 0.0].max())
     c = np.asarray(shift(wanted, -held.exponents - largest))
-    with one_thread():
+    with one_blas_thread():
         found = solve(held, np.ones(len(c)), c, norm, equations=True)
     dual = np.zeros(len(y))
     dual[independent] = unscaled(found, held).dual

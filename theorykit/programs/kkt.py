@@ -12,13 +12,14 @@ from scipy.linalg import lstsq
 from scipy.optimize import nnls
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.rounding import Floats
+from theorykit._numerics.rounding import Floats, shift
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, matrix, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._constraints import Constraints, of_labels
 from theorykit.programs._curvature import Curvature, curvature_on
 from theorykit.programs._scaled import unpacked
-from theorykit.programs._triangle import one_thread, triangle
+from theorykit.programs._triangle import triangle
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +208,8 @@ def rich_kkt(
     if kind not in ("classification", "regression"):
         raise unknown_name("task", str(kind), ["classification", "regression"])
     point = vector("theta", theta)
+    if kind == "classification":  # R1 does not depend on the scale of theta, and this one overflows nowhere
+        point = shift(point, -int(np.frexp(np.abs(point).max())[1]))
     f = np.asarray(model.output(point, points), dtype=np.float64)
     gradients = np.asarray(model.features(points, point), dtype=np.float64).reshape(f.size, -1)
     if kind == "regression":
@@ -294,6 +297,6 @@ def _reduced(theta: Floats, gradients: Floats) -> tuple[Floats, Floats]:
     """
     if gradients.shape[1] <= gradients.shape[0] + 1:
         return gradients.T, theta
-    with one_thread():
+    with one_blas_thread():
         factor = triangle(gradients, theta[None, :])
     return factor[:, :-1], factor[:, -1]

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.rounding import Floats, Rows, down, scale_rows, up
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import matrix, signs
 from theorykit.datasets import Dataset
 from theorykit.programs._fast import method, solve
 from theorykit.programs._norms import Kind, Norm, checked_norm
-from theorykit.programs._pair import Uniqueness, Verdict
+from theorykit.programs._pair import Judged, Uniqueness
 from theorykit.programs._scaled import Candidate, featured, targets, unscaled
 from theorykit.programs._sealed import hash_rows, read, write
 from theorykit.programs._separability import at_once, not_separable
 from theorykit.programs._statement import SolverError, checked_solver, solve_statement, solver_version, statement
-from theorykit.programs._triangle import one_thread
 from theorykit.programs._uniqueness import of_margin
 from theorykit.programs.certificate import Certificate, intact, seal, smallest_margin
 
 
 @dataclass(frozen=True, eq=False)
-class MaxMargin:
+class MaxMargin(Judged):
     """A max-margin classifier with its proof.
 
     Attributes
@@ -86,21 +86,6 @@ class MaxMargin:
     def margin(self) -> float:
         """The margin that w is proved to have."""
         return self.certificate.lower
-
-    @property
-    def uniqueness(self) -> Verdict:
-        """Whether w is the only solution: "proved", "disproved" or "unknown"."""
-        return self._uniqueness.verdict
-
-    @property
-    def uniqueness_reason(self) -> str:
-        """Why."""
-        return self._uniqueness.reason
-
-    @property
-    def alternative(self) -> Floats | None:
-        """Another solution, shape (d,), where uniqueness is disproved."""
-        return self._uniqueness.alternative
 
     @cached_property
     def _uniqueness(self) -> Uniqueness:
@@ -253,7 +238,7 @@ def max_margin(
         raise hopeless
     rows = scale_rows(data)
     if name is None:
-        with one_thread():
+        with one_blas_thread():
             candidate, title = unscaled(solve(rows, labels, targets(rows), kind), rows), method(kind)
     else:
         candidate, title = _stated(data, labels, rows, kind, name), solver_version(name)

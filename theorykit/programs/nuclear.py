@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from theorykit._version import __version__
 from theorykit.programs._nuclear_data import Observed, checked_observations
 from theorykit.programs._nuclear_form import cvxpy_solution, solution, statement
 from theorykit.programs._nuclear_unique import numerical_rank, on_grid, uniqueness
-from theorykit.programs._pair import Uniqueness, Verdict
+from theorykit.programs._pair import Judged, Uniqueness
 from theorykit.programs._sealed import CertificateError
 from theorykit.programs._statement import SolverError, checked_solver, solver_version
 
@@ -170,7 +171,7 @@ def _digest(c: NuclearCertificate) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class MinNuclearNorm:
+class MinNuclearNorm(Judged):
     """A matrix of least nuclear norm (or least regularised objective) with its proof.
 
     Attributes
@@ -206,26 +207,15 @@ class MinNuclearNorm:
     """
 
     certificate: NuclearCertificate
-    _uniqueness: Uniqueness = field(repr=False)
     solver: str
     iterations: int
     wall_s: float
     observed: Observed = field(repr=False)
 
-    @property
-    def uniqueness(self) -> Verdict:
-        """Whether W is the only optimum: "proved", "disproved" or "unknown"."""
-        return self._uniqueness.verdict
-
-    @property
-    def uniqueness_reason(self) -> str:
-        """Why, in words."""
-        return self._uniqueness.reason
-
-    @property
-    def alternative(self) -> Floats | None:
-        """Another optimum, shape (p, q), where uniqueness is disproved."""
-        return self._uniqueness.alternative
+    @cached_property
+    def _uniqueness(self) -> Uniqueness:
+        with one_blas_thread():
+            return uniqueness(self.observed, self.certificate)
 
     @property
     def W(self) -> Floats:  # noqa: N802
@@ -344,7 +334,7 @@ class MinNuclearNorm:
             )
             if _digest(c) != c.digest or data.data_hash() != c.data_hash:
                 raise ValueError("its contents were changed")
-            return cls(c, uniqueness(data, c), head["solver"], head["iterations"], head["wall_s"], data)
+            return cls(c, head["solver"], head["iterations"], head["wall_s"], data)
         except FileNotFoundError:
             raise InputError("path", f"{path}, which does not exist", _SAVED) from None
         except _UNREADABLE as problem:
@@ -477,6 +467,5 @@ def _solved(data: Observed, weight_decay: float | None, solver: str | None) -> M
             raise SolverError(f"{name} ended with status {found.status!r}; its vectors prove {proved}")
         if name is None and certificate.gap > _POOR_GAP:
             raise SolverError(f"too ill-conditioned to solve: proved is {proved}")
-        unique = uniqueness(data, certificate)
     title = _METHOD if name is None else solver_version(name)
-    return MinNuclearNorm(certificate, unique, title, found.iterations, time.perf_counter() - started, data)
+    return MinNuclearNorm(certificate, title, found.iterations, time.perf_counter() - started, data)
