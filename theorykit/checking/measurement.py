@@ -111,7 +111,7 @@ class Measurement:
         --------
         >>> seen = Measurement.frequency(990, 1000, at_least=0.95)
         >>> seen.measured, round(seen.sampling, 4)
-        (0.99, 0.0111)
+        (0.99, 0.0113)
         """
         at_least = finite("at_least", at_least, minimum=0.0)
         low, high = clopper_pearson(hits, trials, confidence)
