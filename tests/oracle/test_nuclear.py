@@ -270,7 +270,7 @@ def test_a_matrix_of_exact_rank_is_at_distance_zero():
     places = np.argwhere(np.random.default_rng(0).random((12, 12)) < 0.6)
     table = np.outer(np.arange(12.0), np.arange(12.0))
     found = min_nuclear_norm(places, table[*places.T], shape=12)
-    assert (found.W == table).all()
+    assert (table == found.W).all()
     assert found.distance_bound == 0.0
     assert min_nuclear_norm([[0, 0], [1, 1]], [1.0, 1.0], shape=2).distance_bound is None  # many optima
 
