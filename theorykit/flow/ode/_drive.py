@@ -73,10 +73,10 @@ def smallest_step(t):
 @compiled(boolean(VECTOR))
 def all_finite(x):
     """Return whether no entry is infinite or nan."""
+    good = True
     for i in range(x.shape[0]):
-        if not math.isfinite(x[i]):
-            return False
-    return True
+        good = good and math.isfinite(x[i])
+    return good
 
 
 @compiled(
