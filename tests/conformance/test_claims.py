@@ -16,7 +16,7 @@ import pytest
 
 import theorykit as tk
 from theorykit import Claim, Measurement, Problem, Trajectory
-from theorykit.checking import ClaimResult, Instance, Tools, VerificationResult, discover, runner
+from theorykit.checking import ClaimResult, Instance, Tools, VerificationResult, discover, judge_broken, runner
 
 CLAIMS = discover().claims
 LIMITS = [claim for claim in CLAIMS if claim.expansion is not None]
@@ -81,6 +81,15 @@ def comparable(row: ClaimResult) -> tuple[object, ...]:
         row.verdict,
         row.control.verdict,
     )
+
+
+@pytest.mark.slow
+@by_id(CLAIMS)
+@pytest.mark.usefixtures("verify")
+def test_every_broken_version_of_the_statement_is_refuted(claim: type[Claim]) -> None:
+    judged = judge_broken(claim)
+    assert judged, "broken() gives nothing: return the statement with a changed exponent, constant, norm or time"
+    assert {verdict for _, _, verdict in judged} == {"refuted"}, judged
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from theorykit.checking.expansion import Expansion, Fit
 from theorykit.checking.instance import Family, Instance, Trial
 from theorykit.checking.measurement import Assumption, Control, Measurement, clopper_pearson
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.runner import verify
+from theorykit.checking.runner import judge_broken, verify
 
 __all__ = [
     "Assumption",
@@ -30,5 +30,6 @@ __all__ = [
     "VerificationResult",
     "clopper_pearson",
     "discover",
+    "judge_broken",
     "verify",
 ]

@@ -167,6 +167,14 @@ class Claim(ABC):
     def controls(self) -> Sequence[Control]:
         """Return the false twins."""
 
+    def broken(self) -> Sequence[Control]:
+        """Return the statement itself broken on purpose: a changed exponent, constant, norm or time.
+
+        Unlike the controls they are no part of a run: tests refute them, on every family, with the same procedure
+        (`theorykit.checking.judge_broken`).
+        """
+        return ()
+
     def check(self, instance: Any) -> Sequence[Assumption]:
         """Test the assumptions on an instance."""
         return ()

@@ -183,6 +183,42 @@ def _family_text(family: Family) -> str:
     return " ".join(part for part in (family.model, family.loss, degree) if part)
 
 
+def judge_broken(
+    claim: type[Claim], profile: str = "quick", seed: int = 0, index: int = 0, rtol: float = 1e-8
+) -> list[tuple[Family, str, Verdict]]:
+    """Judge the versions of a claim that are broken on purpose, on one instance of every family.
+
+    Parameters
+    ----------
+    claim : type
+    profile : {"quick", "full", "paper"}
+    seed, index : int
+        As in `verify`: instance `index` of the run with that seed.
+    rtol : float
+        Tolerance of the flows.
+
+    Returns
+    -------
+    list of tuple
+        Family, what was broken, and the verdict on that; "not-applicable" where an assumption fails.
+
+    Examples
+    --------
+    >>> (found,) = discover(["lyu2024.cor-3.6"]).claims
+    >>> {verdict for _, _, verdict in judge_broken(found)}
+    {'refuted'}
+    """
+    made = claim(Tools(profile, rtol))
+    found: list[tuple[Family, str, Verdict]] = []
+    with one_blas_thread():
+        for instance in _drawn(made, seed, index):
+            applies = all(assumption.holds for assumption in made.check(instance))
+            for twin in every(f"{claim.__name__}.broken", made.broken(), Control):
+                verdict = _judge_control(made, twin, instance, profile).verdict if applies else "not-applicable"
+                found.append((instance.family, twin.name, verdict))
+    return found
+
+
 def _rng(seed: int, index: int) -> np.random.Generator:
     """Return the generator of instance `index`: the same for every claim, so that claims meet on the same problems."""
     return np.random.default_rng(np.random.SeedSequence([seed, index]))
