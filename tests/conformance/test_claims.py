@@ -17,6 +17,7 @@ import pytest
 import theorykit as tk
 from theorykit import Claim, Measurement, Problem, Trajectory
 from theorykit.checking import ClaimResult, Instance, Tools, VerificationResult, discover, judge_broken, runner
+from theorykit.checking.judge import resolution_of
 
 CLAIMS = discover().claims
 LIMITS = [claim for claim in CLAIMS if claim.expansion is not None]
@@ -113,7 +114,7 @@ def resolution(claim: type[Claim]) -> float:
     """Return the distance from the prediction that the claim says it can tell, on the instance of `verify`."""
     made = claim(runner.Tools("quick"))
     instance = list(made.instances(runner._rng(0, 0)))[-1]
-    return runner._resolution(made, made.controls(), instance, "quick")
+    return resolution_of(made, made.controls(), instance, "quick")
 
 
 @pytest.mark.slow
@@ -144,10 +145,10 @@ def test_refuted_if_the_flow_saw_other_labels(
     """Claims that tie a flow to a program of its data: a flow on labels of which one is turned round breaks the tie."""
     honest = Tools.flow
 
-    def flow(self: Tools, problem: Problem, s_end: float) -> Trajectory:
+    def flow(self: Tools, problem: Problem, *args: float, **ends: float) -> Trajectory:
         labels = problem.data.y * np.where(np.arange(problem.data.n) == 0, -1.0, 1.0)
         data = tk.Dataset.from_arrays(problem.data.X, labels)
-        return honest(self, replace(problem, data=data), s_end)
+        return honest(self, replace(problem, data=data), *args, **ends)
 
     monkeypatch.setattr(Tools, "flow", flow)
     for row in verify(claim).results:

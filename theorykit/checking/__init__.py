@@ -10,6 +10,7 @@ from theorykit.checking.instance import Family, Instance, Trial
 from theorykit.checking.measurement import Assumption, Control, Measurement, clopper_pearson
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
 from theorykit.checking.runner import judge_broken, verify
+from theorykit.checking.store import default_store
 
 __all__ = [
     "Assumption",
@@ -29,6 +30,7 @@ __all__ = [
     "Trial",
     "VerificationResult",
     "clopper_pearson",
+    "default_store",
     "discover",
     "judge_broken",
     "verify",
