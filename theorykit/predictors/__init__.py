@@ -1,4 +1,4 @@
-"""What the theorems predict: scales, normalisers, windows and directions (formulas only, no simulation)."""
+"""What the theorems predict: scales, normalisers, windows, directions and bounds (formulas only, no simulation)."""
 
 from theorykit.predictors.dichotomy import (
     kernel_direction,
@@ -7,5 +7,17 @@ from theorykit.predictors.dichotomy import (
     transition_time,
     window,
 )
+from theorykit.predictors.entropy import inverse_x_log_x, log_inverse_x_log_x
+from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
 
-__all__ = ["kernel_direction", "log_normaliser", "log_normaliser_printed", "transition_time", "window"]
+__all__ = [
+    "inverse_x_log_x",
+    "kernel_direction",
+    "log_inverse_x_log_x",
+    "log_normaliser",
+    "log_normaliser_printed",
+    "margin_error_bound",
+    "rademacher_bound",
+    "transition_time",
+    "window",
+]
