@@ -9,10 +9,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from theorykit.predictors import margin_error_bound, rademacher_bound
 
 from theorykit import Trial
 from theorykit.checking import Assumption, Claim, Control, Measurement, Source, clopper_pearson
+from theorykit.predictors import margin_error_bound, rademacher_bound
 from theorykit.programs import max_margin
 
 Floats = NDArray[np.float64]
@@ -21,6 +21,7 @@ _EXACT, _SAMPLED = (12, 40), (200, 400)  # (n, d): all signs, or random ones
 _DRAWS, _WIDE = 4000, 3.3  # random signs, and the standard errors of a two-sided 99.9 % interval
 _BLOCK = 1 << 12
 
+_CONFIDENCE = 0.99
 _DELTA, _REPEATS = 0.2, 24  # 24 of 24 prove 0.8 at 99 %
 _FEW, _FEW_SAMPLES, _MANY_FEATURES = 4, 150, 3000  # of the control in which the l2 classifier fails
 _ENUMERATED = 16
@@ -203,8 +204,9 @@ def _frequency(size: _Size, seed: int, repeats: int, norm: int, bound: float, sh
     """
     rng = np.random.default_rng(seed)
     errors = [_test_error(_trained(rng, size, norm, shift), size.k) for _ in range(repeats)]
-    share = sum(high <= bound for _, high in errors) / repeats
-    low, high = clopper_pearson(share, repeats)
+    hits = sum(high <= bound for _, high in errors)
+    share = hits / repeats
+    low, high = clopper_pearson(hits, repeats, _CONFIDENCE)
     away = share - low if share >= 1.0 - _DELTA else high - share
     largest = max(high for _, high in errors)
     return Measurement(share - (1.0 - _DELTA), 0.0, sampling=away, extra={"bound": bound, "largest error": largest})
