@@ -1,4 +1,4 @@
-"""Generalisation bounds of Lyu et al. 2024, appendix E: Rademacher complexities and errors of max-margin classifiers."""
+"""Generalisation bounds of Lyu et al. 2024: Rademacher complexities, and errors of max-margin classifiers."""
 
 from __future__ import annotations
 

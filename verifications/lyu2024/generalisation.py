@@ -223,8 +223,8 @@ def _trained(rng: np.random.Generator, size: _Size, norm: int, shift: int) -> Fl
 def _test_error(w: Floats, k: int) -> tuple[float, float]:
     """Bracket the probability over x that <w, x> has not the sign of the sum of its first k entries.
 
-    The largest entries of w, and the first k, are gone through; the others sum to at most `rest` in size, or, where that
-    decides too little, to a number that is Gaussian up to the error of Berry and Esseen (constant 0.56).
+    The largest entries of w, and the first k, are gone through; the others sum to at most `rest` in size, or, where
+    that decides too little, to a number that is Gaussian up to the error of Berry and Esseen (constant 0.56).
     """
     order = np.concatenate([np.arange(k), k + np.argsort(-np.abs(w[k:]), kind="stable")])
     inside, outside = order[: max(_ENUMERATED, k)], order[max(_ENUMERATED, k) :]

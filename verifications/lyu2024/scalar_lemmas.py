@@ -295,7 +295,8 @@ class MeanLogarithm(_ScalarLemma):
         """Return both sides term by term.
 
         With p_i = r_i/(n m) and a_i = r_i/m the slacks over m are sum p log(1/p), in units of sum p (1 - p), and the
-        mean of a log a = a log a - a + 1, in units of the mean of (3/2)(a - 1)^2/(a + 2). The twins are refuted at n = 2.
+        mean of a log a = a log a - a + 1, in units of the mean of (3/2)(a - 1)^2/(a + 2). The twins are looked at
+        for n = 2.
         """
         if twin:
             entropy = -_t * sp.log(_t) - (1 - _t) * sp.log(1 - _t)

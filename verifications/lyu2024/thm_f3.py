@@ -111,11 +111,14 @@ class StrictSaddles(Claim):
         observed, optimum = instance.values, self._optimum(instance, 1.0)
         certificates = [_certificate(observed, point) for point in self._points(instance)]
         distances = [max(found.gap, abs(found.loss / optimum - 1.0)) for found in certificates]
+        judged = list(zip(certificates, distances, strict=True))
         slacks = [
-            1.0 - distance / _DIGITS if distance < _DIGITS or found.curvature is None else -found.curvature / observed.decay
-            for found, distance in zip(certificates, distances, strict=True)
+            -found.curvature / observed.decay
+            if distance >= _DIGITS and found.curvature is not None
+            else 1.0 - distance / _DIGITS
+            for found, distance in judged
         ]
-        saddles = [found.loss for found, distance in zip(certificates, distances, strict=True) if distance >= _DIGITS]
+        saddles = [found.loss for found, distance in judged if distance >= _DIGITS]
         counts = {"saddles": len(saddles), "values at saddles": len({round(loss, 8) for loss in saddles})}
         return Measurement(min(slacks), 0.0, extra=counts | {"minima": len(certificates) - len(saddles)})
 
@@ -135,9 +138,7 @@ class StrictSaddles(Claim):
             d = observed.d
             descents = [_descent(observed, rng, d, d) for _ in range(_DESCENTS[self.tools.profile])]
             starts = [rank for rank in _RANKS for _ in range(_STARTS[self.tools.profile])]
-            newton = [
-                _polished(observed, rng.standard_normal((d, r)), rng.standard_normal((d, s))) for r, s in starts
-            ]
+            newton = [_polished(observed, rng.standard_normal((d, r)), rng.standard_normal((d, s))) for r, s in starts]
             return [point for point in descents + newton if point is not None]
 
         found: list[_Found] = self.tools.remember((self.id, instance), search)
