@@ -7,15 +7,29 @@ from theorykit.predictors.dichotomy import (
     transition_time,
     window,
 )
-from theorykit.predictors.entropy import inverse_x_log_x, log_inverse_x_log_x
+from theorykit.predictors.early import (
+    kernel_phase_end,
+    log_displacement_ceiling,
+    log_inverse_xlogx,
+    log_loss_ceiling,
+    log_loss_floor,
+    log_loss_floor_printed,
+)
 from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
 from theorykit.predictors.label_noise import label_noise_weights
+from theorykit.predictors.radius import curvature_bound, feature_radius
 
 __all__ = [
-    "inverse_x_log_x",
+    "curvature_bound",
+    "feature_radius",
     "kernel_direction",
+    "kernel_phase_end",
     "label_noise_weights",
-    "log_inverse_x_log_x",
+    "log_displacement_ceiling",
+    "log_inverse_xlogx",
+    "log_loss_ceiling",
+    "log_loss_floor",
+    "log_loss_floor_printed",
     "log_normaliser",
     "log_normaliser_printed",
     "margin_error_bound",
