@@ -93,7 +93,7 @@ def _kinds(rng: np.random.Generator, n: int, d: int) -> tuple[Floats, ...]:
 
 def _all_signs(n: int) -> Floats:
     """Return all signs of n samples up to a common one, shape (2^(n-1), n)."""
-    return 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
+    return np.asarray(1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1))
 
 
 def _plain(X: Floats) -> float:

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 _CONFIDENCE = 0.99
 _SIZE = (32, 20, 2)  # d, n, kappa
 _LOG_T_END = 8.0
-_POINTS = 40  # save points in the shortest time, for averages
+_POINTS = 10  # save points in the shortest time, for averages
 _OMEGA = 0.25  # half of C_2 = 1 - n/d = 1/2
 _ZERO = 1e-9  # a loss is zero if it is below this, relative to the labels
 
@@ -272,7 +272,8 @@ class SparseInTheEnd(_LabelNoise):
         values, errors = _at_zero_step(losses)
         parts = [falls(values, errors, 0.5)]
         if noise > 0.0:
-            parts.append(falls(*map(np.array, zip(*trained, strict=True)), 0.75))
+            means, spreads = np.array(trained).T
+            parts.append(falls(means, spreads, 0.75))
         fall = min(parts, key=lambda part: part.measured - part.error)
         limits = [
             sparse.population_loss(label_noise_weights(sparse.X, sparse.y, alpha=1.0, time=time)) for time in self.times

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from theorykit import Trial
 from theorykit.checking import Assumption, Claim, Control, Measurement, Source
-from theorykit.programs import factorisation_point, nuclear_regularised
+from theorykit.programs import FactorisationPoint, factorisation_point, nuclear_regularised
 
 Floats = NDArray[np.float64]
 
@@ -231,8 +231,8 @@ def _split(theta: Floats, d: int, r: int) -> tuple[Floats, Floats]:
     return theta[: d * r].reshape(d, r), theta[d * r :].reshape(d, -1)
 
 
-def _certificate(observed: Observations, point: _Found) -> Any:
+def _certificate(observed: Observations, point: _Found) -> FactorisationPoint:
     """Return what a point is worth among all (U, V) with d columns."""
     d = observed.d
-    padded = [np.hstack([factor, np.zeros((d, d - factor.shape[1]))]) for factor in point]
-    return factorisation_point(*padded, observed.index, observed.values, weight_decay=observed.decay)
+    U, V = (np.hstack([factor, np.zeros((d, d - factor.shape[1]))]) for factor in point)
+    return factorisation_point(U, V, observed.index, observed.values, weight_decay=observed.decay)
