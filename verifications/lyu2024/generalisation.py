@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from theorykit import Trial
-from theorykit.checking import Assumption, Claim, Control, Measurement, Source, clopper_pearson
+from theorykit.checking import Assumption, Claim, Control, Measurement, Source
 from theorykit.predictors import margin_error_bound, rademacher_bound
 from theorykit.programs import max_margin
 
@@ -21,7 +22,6 @@ _EXACT, _SAMPLED = (12, 40), (200, 400)  # (n, d): all signs, or random ones
 _DRAWS, _WIDE = 4000, 3.3  # random signs, and the standard errors of a two-sided 99.9 % interval
 _BLOCK = 1 << 12
 
-_CONFIDENCE = 0.99
 _DELTA, _REPEATS = 0.2, 24  # 24 of 24 prove 0.8 at 99 %
 _FEW, _FEW_SAMPLES, _MANY_FEATURES = 4, 150, 3000  # of the control in which the l2 classifier fails
 _ENUMERATED = 16
@@ -142,7 +142,7 @@ class _ErrorBound(Claim):
 
     kind = "probability"
     expansion = None
-    quantity = "frequency of test error ≤ bound, minus (1 − δ)"
+    quantity = "frequency of test error ≤ bound"
     assumptions = ("x uniform on {±1}^d, labels of a k-sparse rule, k odd", "the bound is below 1/2")
     judged = (
         "δ = 0.2. In 24 repetitions a certified max-margin classifier is trained, and its test error found by going "
@@ -190,26 +190,20 @@ class _ErrorBound(Claim):
         seed = instance.values.seed
         other = _frequency(size, seed, _FEW, 1, bound)
         found = _frequency(size, seed, _FEW, 2, bound)
-        return Measurement(
-            found.measured, 0.0, sampling=found.sampling,
-            extra={**found.extra, "largest error of the ℓ1 classifier": other.extra["largest error"]},
-        )  # fmt: skip
+        return replace(found, extra={**found.extra, "largest error of l1": other.extra["largest error"]})
 
 
 def _frequency(size: _Size, seed: int, repeats: int, norm: int, bound: float, shift: int = 0) -> Measurement:
-    """Measure the share of repetitions in which the test error is within the bound, minus 1 - delta.
+    """Measure the share of repetitions in which the test error is within the bound.
 
     The rule is the sum of the first k entries: no other choice of entries and signs differs from it in anything but
     names. `shift` moves the rule of the training labels.
     """
     rng = np.random.default_rng(seed)
     errors = [_test_error(_trained(rng, size, norm, shift), size.k) for _ in range(repeats)]
-    hits = sum(high <= bound for _, high in errors)
-    share = hits / repeats
-    low, high = clopper_pearson(hits, repeats, _CONFIDENCE)
-    away = share - low if share >= 1.0 - _DELTA else high - share
+    found = Measurement.frequency(sum(high <= bound for _, high in errors), repeats, at_least=1.0 - _DELTA)
     largest = max(high for _, high in errors)
-    return Measurement(share - (1.0 - _DELTA), 0.0, sampling=away, extra={"bound": bound, "largest error": largest})
+    return replace(found, extra={**found.extra, "bound": bound, "largest error": largest})
 
 
 def _trained(rng: np.random.Generator, size: _Size, norm: int, shift: int) -> Floats:
