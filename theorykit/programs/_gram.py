@@ -97,7 +97,7 @@ def scaled_gram(argument: str, K: Floats) -> Gram:
 
 def _perturbation(argument: str, values: Floats, K: Floats) -> float:
     """Return an eps that is proved to make the matrix positive semidefinite, with something to spare."""
-    if proved_positive(values, 0.0):
+    if not values.any() or proved_positive(values, 0.0):
         return 0.0
     lower, upper = eigenvalue_bounds(values)
     if upper[0] < -_ROUND_OFF_EIGENVALUE * upper[-1]:

@@ -69,10 +69,14 @@ class _Equations(NamedTuple):
 
     def smallest(self) -> float:
         """Return a proved lower bound on the smallest eigenvalue; 0 where none above 0 was proved."""
+        if not len(self.gram):  # no equations, nothing to lose
+            return 1.0
         return max(0.0, float(down(smallest_eigenvalue(self.matrix) - self._matrix_error)))
 
     def is_at_least(self, smallest: float) -> bool:
         """Whether the smallest eigenvalue is proved to be that large; 0 claims nothing."""
+        if not len(self.gram):
+            return smallest <= 1.0
         S, wanted = self.matrix, float(up(smallest + self._matrix_error))
         return smallest == 0.0 or proved_positive(S, wanted) or bool(eigenvalue_bounds(S)[0][0] >= wanted)
 
@@ -549,6 +553,8 @@ def _all_follow(given: NDArray[Any], y: Floats, kept: NDArray[np.intp]) -> bool:
 
 def _solved(system: _Equations, y: Floats, kept: NDArray[np.intp]) -> Floats:
     """Return coefficients in the user's units, zero off the kept equations."""
+    if not len(kept):  # no features: h = 0
+        return np.zeros_like(y)
     part = system.subset(kept)
     right = shift(y[kept], -part.exponents[:, None])
     a = np.zeros_like(right)
@@ -599,16 +605,18 @@ def _distance(
     """
     if not smallest > 0.0:
         return math.inf
+    if system.rows is None:
+        g = shift(predictor.reshape(y.shape), system.exponents[:, None])
+    else:
+        g = predictor.reshape(y.shape[1], -1).T
+    if not len(kept):
+        return system.size(g)  # h* = 0
     part = system.subset(kept)
     a = shift(dual.reshape(y.shape)[kept], part.exponents[:, None])
     near = part.combine(a)
     residual = norm_upper(part.residual(near, a, shift(y[kept], -part.exponents[:, None])).ravel(), 2)
     solved = float(up(up(residual / float(down(math.sqrt(smallest)))) + part.miss(near, a)))
     whole = shift(dual.reshape(y.shape), system.exponents[:, None])
-    if system.rows is None:
-        g = shift(predictor.reshape(y.shape), system.exponents[:, None])
-    else:
-        g = predictor.reshape(y.shape[1], -1).T
     return float(up(solved + system.miss(g, whole)))
 
 
@@ -627,7 +635,7 @@ def _numbers(
     lower, upper = system.outputs(g)
     outputs = shift(0.5 * (lower + upper), system.exponents[:, None])
     part = system.subset(kept)
-    largest = float(up(np.abs(part.matrix).sum(axis=1).max() * (1.0 + 2.0**-40) + part.gram_error))
+    largest = float(up(np.abs(part.matrix).sum(axis=1).max(initial=smallest) * (1.0 + 2.0**-40) + part.gram_error))
     condition = float(up(largest / smallest)) if smallest > 0.0 else math.inf
     return system.size(g), float(np.abs(outputs - y).max()), condition
 

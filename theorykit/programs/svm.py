@@ -52,7 +52,8 @@ class KernelSVM:
     w : ndarray, shape (P,) or (c, P), or None
         h itself, where features were given.
     margin : float
-        ``min_k <z_k, h> / ||h||``: for the hard margin proved, and within `certificate.gap` of the best possible.
+        ``min_k <z_k, h> / ||h||``, 0 for h = 0: for the hard margin proved, and within `certificate.gap` of the best
+        possible.
     norm : float
         ||h||. Hard margin: h is scaled so that the smallest <z_k, h> is 1, up to round-off, and this is 1/margin.
     support : ndarray of int
@@ -404,7 +405,7 @@ def _margin_and_norm(system: System, certificate: KernelCertificate) -> tuple[fl
     if math.isinf(certificate.C):
         return certificate.lower, norm
     smallest = float(relative_margins(system, scale, g)[0].min())
-    return smallest / norm if norm > 0.0 else -math.inf, norm
+    return smallest / norm if norm > 0.0 else 0.0, norm
 
 
 def _not_separable(
