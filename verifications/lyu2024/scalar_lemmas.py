@@ -172,7 +172,8 @@ class _ScalarLemma(Claim):
         "value found. Random search: the statement as it stands, at random points over 600 orders of magnitude, in "
         "4000 bits. Slacks are in units of a function with the same zeros."
     )
-    twins: ClassVar[Sequence[str]] = ()
+    twins: ClassVar[tuple[str, ...]] = ()
+    mutant: ClassVar[str] = ""
 
     def instances(self, rng: np.random.Generator) -> Iterator[Trial]:
         """Yield one trial for each way to look."""
@@ -187,6 +188,10 @@ class _ScalarLemma(Claim):
     def controls(self) -> Sequence[Control]:
         """Return the false twins."""
         return [Control(twin, self._twin(twin)) for twin in self.twins]
+
+    def broken(self) -> Sequence[Control]:
+        """Return the statement with a changed constant."""
+        return (Control(self.mutant, self._twin(self.mutant)),)
 
     def _twin(self, twin: str) -> Callable[[Trial, None], Measurement]:
         return lambda instance, problem: self._measured(instance, twin)
@@ -225,11 +230,17 @@ class InverseBelow(_ScalarLemma):
     source = Source("lyu2024", "Lemma C.1")
     assumptions = ("y > 0",)
     twins = ("y / log y, without the + 1", "twice as much")
+    mutant = "log(1 + y/2) in place of log(1 + y)"
 
     def statements(self, twin: str) -> Mapping[str, Sequence[Convex | Product | Somewhere]]:
         """Return the statement in t = log F^-1(y) = W(y): log(1 + t e^t) >= t, or exp(-t) + t - 1 >= 0."""
         if twin:
-            slack = sp.log(_t) if twin == self.twins[0] else 1 + _t * sp.exp(_t) - sp.exp(2 * _t)
+            y = _t * sp.exp(_t)
+            slack = {
+                self.twins[0]: sp.log(_t),
+                self.twins[1]: 1 + y - sp.exp(2 * _t),
+                self.mutant: 1 + y / 2 - sp.exp(_t),
+            }[twin]
             return {SYMBOLIC: [Convex(slack, 0)], BALLS: [Somewhere(slack, (1e-9, 300.0))]}
         decay = sp.exp(-_t)
         return {
@@ -243,7 +254,9 @@ class InverseBelow(_ScalarLemma):
         """Yield (log(1+y)/W - 1) / (log(1 + W^2/(2+W))/W) at random y."""
         for y in map(flint.arb, _anywhere(rng, points)):
             w = y.lambertw()
-            side = y.log() if twin == self.twins[0] else (1 + y).log() / (2 if twin else 1)
+            side = y.log() if twin == self.twins[0] else (1 + (y / 2 if twin == self.mutant else y)).log()
+            if twin == self.twins[1]:
+                side /= 2
             yield (w.exp() * side / y - 1) * w / (1 + w * w / (2 + w)).log()
 
 
@@ -254,6 +267,7 @@ class InverseConcave(_ScalarLemma):
     source = Source("lyu2024", "Lemma C.2")
     assumptions = ("y > 0", "β in (0, 1)")
     twins = ("β in (1, 2)", "the root of β on the right")
+    mutant = "2 in place of 1"
 
     def statements(self, twin: str) -> Mapping[str, Sequence[Convex | Product | Somewhere]]:
         """Return the statement in t = F^-1(y) - 1: beta F(1 + t) >= F(1 + beta t).
@@ -261,8 +275,8 @@ class InverseConcave(_ScalarLemma):
         The slack over beta (1 - beta) t^2 is the divided difference F[1, 1 + beta t, 1 + t], which falls with beta: its
         infimum over beta is F[1, 1 + t, 1 + t] = (t - log(1 + t))/t^2.
         """
-        left, right = self._factors(_BETA, twin)
-        slack = left * _x_log_x(1 + _t) - _x_log_x(1 + right * _t)
+        left, right, offset = self._factors(_BETA, twin)
+        slack = left * _x_log_x(1 + _t) - _x_log_x(1 + right * _t + offset)
         if twin:
             at_half = slack.subs(_beta_odds, 1)
             return {SYMBOLIC: [Convex(at_half, 0)], BALLS: [Somewhere(at_half / _t**2, (1e-9, 1e9))]}
@@ -272,19 +286,22 @@ class InverseConcave(_ScalarLemma):
             BALLS: [Product(falling, 2 + _t, _x_log_x(_t), 3, beyond=end)],
         }
 
-    def _factors(self, beta: Any, twin: str) -> tuple[Any, Any]:
-        """Return (a, b) of F^-1(a y) - 1 >= b (F^-1(y) - 1)."""
-        if twin == self.twins[0]:
-            return 1 + beta, 1 + beta
-        return (beta**2, beta) if twin else (beta, beta)
+    def _factors(self, beta: Any, twin: str) -> tuple[Any, Any, Any]:
+        """Return (a, b, c) of F^-1(a y) - 1 >= b (F^-1(y) - 1) + c."""
+        return {
+            "": (beta, beta, 0),
+            self.twins[0]: (1 + beta, 1 + beta, 0),
+            self.twins[1]: (beta**2, beta, 0),
+            self.mutant: (beta, beta, 1 - beta),
+        }[twin]
 
     def search(self, rng: np.random.Generator, points: int, twin: str) -> Iterator[Any]:
         """Yield (X - 1 - b(x - 1)) F'(X) / (b |1 - b| t^2/(2 + t)) at random y and beta; both ends of (0, 1) alike."""
         for y, odd in zip(map(flint.arb, _anywhere(rng, points)), _anywhere(rng, points), strict=True):
-            left, right = self._factors(1 / (1 + flint.arb(odd)), twin)
+            left, right, offset = self._factors(1 / (1 + flint.arb(odd)), twin)
             t, other = y.lambertw().exp() - 1, (left * y).lambertw().exp()
             unit = right * abs(1 - right) * t * t / (2 + t)
-            yield (other - 1 - right * t) * (1 + other.log()) / unit
+            yield (other - 1 - right * t - offset) * (1 + other.log()) / unit
 
 
 class MeanLogarithm(_ScalarLemma):
@@ -294,6 +311,7 @@ class MeanLogarithm(_ScalarLemma):
     source = Source("lyu2024", "Lemma C.3")
     assumptions = ("r_i > 0", "n ≥ 2 (with n = 1 all three are equal)")
     twins = ("m log(1/m) on the left, too", "m log(1/(nm)) on the right, too")
+    mutant = "√n in place of n"
 
     def statements(self, twin: str) -> Mapping[str, Sequence[Convex | Product | Somewhere]]:
         """Return both sides term by term.
@@ -304,9 +322,13 @@ class MeanLogarithm(_ScalarLemma):
         """
         if twin:
             entropy = -_t * sp.log(_t) - (1 - _t) * sp.log(1 - _t)
-            slack = entropy - sp.log(2) if twin == self.twins[0] else -entropy
+            slack, shift = {
+                self.twins[0]: (entropy - sp.log(2), sp.Rational(1, 2)),
+                self.twins[1]: (-entropy, sp.Rational(1, 2)),
+                self.mutant: (entropy - sp.log(2) / 2, 0),
+            }[twin]
             return {
-                SYMBOLIC: [Convex(slack.subs(_t, _t + sp.Rational(1, 2)), 0)],
+                SYMBOLIC: [Convex(slack.subs(_t, _t + shift), 0)],
                 BALLS: [Somewhere(slack, (1e-9, 0.49))],
             }
         lower, upper = -sp.log(_t) - 1 + _t, _t * sp.log(_t) - _t + 1
@@ -328,10 +350,10 @@ class MeanLogarithm(_ScalarLemma):
             total = sum(r, flint.arb(0))
             middle = -sum((value * value.log() for value in r), flint.arb(0)) / total
             low, high = -total.log(), (n / total).log()
-            if twin == self.twins[0]:
-                low = high
-            elif twin:
+            if twin == self.twins[1]:
                 high = low
+            elif twin:
+                low = high if twin == self.twins[0] else (low + high) / 2
             yield (middle - low) / (1 - sum((value / total) ** 2 for value in r))
             away = sum((n * value / total - 1) ** 2 / (n * value / total + 2) for value in r) * 3 / (2 * n)
             yield (high - middle) / away

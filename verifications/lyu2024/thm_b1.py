@@ -153,12 +153,18 @@ class FlowEnd(Claim):
             Control("n = 2d", lambda trial, _: _flow_ends([_overdetermined()], 1.0, self.tools.rtol)),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return all of |w*|^2 as the bound."""
+        return (
+            Control("1 in place of C₂/2", lambda trial, _: _flow_ends(trial.values[:1], 1.0, self.tools.rtol, 1.0)),
+        )
+
 
 def _overdetermined() -> Sparse:
     return draw(np.random.default_rng(0), 40, 80, 2)
 
 
-def _flow_ends(data: Sequence[Sparse], alpha: float, rtol: float) -> Measurement:
+def _flow_ends(data: Sequence[Sparse], alpha: float, rtol: float, constant: float = _OMEGA) -> Measurement:
     ends = [(sparse, *flow_end(sparse, alpha, rtol)) for sparse in data]
     losses = [sparse.population_loss(w) for sparse, w, _ in ends]
     exact = [
@@ -168,7 +174,7 @@ def _flow_ends(data: Sequence[Sparse], alpha: float, rtol: float) -> Measurement
     ]
     error = max((abs(a - b) for a, b in zip(losses, exact, strict=False)), default=max(losses))
     trained = max(loss for *_, loss in ends)
-    slack = min(min(losses) - _OMEGA, 1.0 - trained / _ZERO)
+    slack = min(min(losses) - constant, 1.0 - trained / _ZERO)
     return Measurement(slack, 0.0, integrator=error, extra={"largest training loss": trained})
 
 
@@ -200,13 +206,21 @@ class StillAtTheFlowEnd(_LabelNoise):
             ),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return another rate: the squared distance falls like eta^(3/2)."""
+        return (
+            Control("like η^(3/2)", lambda trial, _: self._falling(trial, self._end(trial), self.ladder, 1.5, 0.125)),
+        )
+
     def _end(self, instance: Trial) -> Floats:
         """Return theta at the end of the flow, which keeps u_k v_k = 1: u^2 and v^2 = sqrt(1 + w^2/4) +- w/2."""
         w = flow_end(instance.values, 1.0, self.tools.rtol)[0]
         half = np.arcsinh(0.5 * w) / 2.0
         return np.concatenate([np.exp(half), np.exp(-half)])
 
-    def _falling(self, instance: Trial, place: Floats, ladder: Sequence[float], exponent: float) -> Measurement:
+    def _falling(
+        self, instance: Trial, place: Floats, ladder: Sequence[float], exponent: float, factor: float = 0.5
+    ) -> Measurement:
         def distance(theta: Floats) -> float:
             return float(((theta - place) ** 2).sum())
 
@@ -217,7 +231,7 @@ class StillAtTheFlowEnd(_LabelNoise):
             mean, error = interval(found["distance"][:, -20:].mean(axis=1))
             means.append(float(mean))
             errors.append(float(error))
-        fall = falls(np.array(means), np.array(errors), 0.5)
+        fall = falls(np.array(means), np.array(errors), factor)
         power = float(np.polyfit(np.log(ladder), np.log(means), 1)[0])
         return Measurement(fall.measured, 0.0, sampling=fall.sampling, extra={"power of η": power, "last": means[-1]})
 
@@ -258,6 +272,10 @@ class SparseInTheEnd(_LabelNoise):
             Control("at step T/η^(3/2)", lambda trial, _: self._falling(trial, exponent=1.5)),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return label noise whose variance is the step."""
+        return (Control("label noise of size √η", lambda trial, _: self._falling(trial, scaled=True)),)
+
     def _times(self, sparse: Sparse) -> dict[float, float]:
         """Return the times at which the small-step limit has so much population loss left, with what it has."""
         grid = np.arange(0.0, 1.6, 0.025)
@@ -269,7 +287,9 @@ class SparseInTheEnd(_LabelNoise):
         first = [next(k for k, loss in enumerate(losses) if loss < share * losses[0]) for share in self.left]
         return {float(grid[k]): losses[k] for k in first}
 
-    def _falling(self, instance: Trial, noise: float = 1.0, exponent: float = 2.0) -> Measurement:
+    def _falling(
+        self, instance: Trial, noise: float = 1.0, exponent: float = 2.0, *, scaled: bool = False
+    ) -> Measurement:
         sparse = instance.values
         d = sparse.X.shape[1]
         times = self._times(sparse)
@@ -283,7 +303,8 @@ class SparseInTheEnd(_LabelNoise):
         for step in self.ladder:
             steps = round(last / step**exponent)
             seeds = self.seeds if noise > 0.0 else 2
-            found = run(sparse, step, steps, seeds, {"population": population}, noise, _POINTS + 1)
+            size = noise * math.sqrt(step) if scaled else noise
+            found = run(sparse, step, steps, seeds, {"population": population}, size, _POINTS + 1)
             around = [found["population"][:, mark - _AROUND : mark + _AROUND + 1].mean(axis=1) for mark in marks]
             losses.append(np.column_stack(around))
             trained.append(interval(found["train_loss"][:, marks[1] :].mean(axis=1)))

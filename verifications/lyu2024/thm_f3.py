@@ -126,8 +126,12 @@ class StrictSaddles(Claim):
         """Return too few columns, and another constant before the nuclear norm."""
         return (
             Control("U and V with one column each", self._one_column),
-            Control("λ |W|_* in place of (λ/2) |W|_*", self._other_constant),
+            Control("λ |W|_* in place of (λ/2) |W|_*", lambda trial, _: self._other_penalty(trial, 2.0)),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return half the penalty in the convex problem."""
+        return (Control("(λ/4) |W|_* in place of (λ/2) |W|_*", lambda trial, _: self._other_penalty(trial, 0.5)),)
 
     def _points(self, instance: Trial) -> list[_Found]:
         """Return the stationary points found: ends of descents, and of Newton's method from every rank."""
@@ -165,9 +169,9 @@ class StrictSaddles(Claim):
                 gaps.append(_certificate(observed, point).gap)
         return Measurement(1.0 - max(gaps, default=math.nan) / _DIGITS, 0.0)
 
-    def _other_constant(self, instance: Trial, problem: None) -> Measurement:
+    def _other_penalty(self, instance: Trial, factor: float) -> Measurement:
         least = min(_certificate(instance.values, point).loss for point in self._points(instance))
-        return Measurement(1.0 - abs(least / self._optimum(instance, 2.0) - 1.0) / _DIGITS, 0.0)
+        return Measurement(1.0 - abs(least / self._optimum(instance, factor) - 1.0) / _DIGITS, 0.0)
 
 
 def _full(rng: np.random.Generator, d: int) -> Observations:
