@@ -86,7 +86,10 @@ def comparable(row: ClaimResult) -> tuple[object, ...]:
 @pytest.mark.slow
 @by_id(CLAIMS)
 def test_same_verdict_at_a_tighter_tolerance(verify: Verify, claim: type[Claim]) -> None:
-    loose, tight = verify(claim), verify(claim, rtol=1e-9)
+    loose = verify(claim)
+    if all(row.loss is None for row in loose.results):
+        pytest.skip("trials follow no flow of the runner: there is no tolerance")
+    tight = verify(claim, rtol=1e-9)
     assert [comparable(row) for row in loose.results] == [comparable(row) for row in tight.results]
     for one, other in zip(loose.results, tight.results, strict=True):
         assert abs(one.measured - other.measured) <= one.error["total"] + other.error["total"]

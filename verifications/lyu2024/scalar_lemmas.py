@@ -317,7 +317,7 @@ class MeanLogarithm(_ScalarLemma):
         """Return both sides term by term.
 
         With p_i = r_i/(n m) and a_i = r_i/m the slacks over m are sum p log(1/p), in units of sum p (1 - p), and the
-        mean of a log a = a log a - a + 1, in units of the mean of (3/2)(a - 1)^2/(a + 2). The twins are looked at
+        mean of a log a = a log a - a + 1, in units of the mean of (1/2)(a - 1)^2/(a + 2). The twins are looked at
         for n = 2.
         """
         if twin:
@@ -336,7 +336,7 @@ class MeanLogarithm(_ScalarLemma):
             SYMBOLIC: [Convex(lower, 1), Convex(upper, 1)],
             BALLS: [
                 Product(-sp.log(_t) / (1 - _t), sp.Integer(1), sp.log(_t), 2, range=(3e-300, 0.9999)),
-                Product(upper / (_t - 1) ** 2, 2 * (_t + 2) / 3, _x_log_x(_t), 3, range=(3e-9, 1e300)),
+                Product(upper / (_t - 1) ** 2, 2 * (_t + 2), _x_log_x(_t), 3, range=(3e-9, 1e300)),
             ],
         }
 
@@ -355,7 +355,7 @@ class MeanLogarithm(_ScalarLemma):
             elif twin:
                 low = high if twin == self.twins[0] else (low + high) / 2
             yield (middle - low) / (1 - sum((value / total) ** 2 for value in r))
-            away = sum((n * value / total - 1) ** 2 / (n * value / total + 2) for value in r) * 3 / (2 * n)
+            away = sum((n * value / total - 1) ** 2 / (n * value / total + 2) for value in r) / (2 * n)
             yield (high - middle) / away
 
 
