@@ -212,6 +212,7 @@ class KernelSVM:
 
 _FORMAT = "theorykit kernel-svm 1"
 _NUMBERS = ("distance_bound", "margin", "norm", "multipliers", "solver", "iterations", "wall_s")
+_NEARLY = 1e-9
 _POOR_GAP = 1e-3
 _LARGEST_ROWS = 2**27
 """Entries of the features of all constraints (1 GiB) up to which several classes are solved on features."""
@@ -379,8 +380,21 @@ def _in_users_units(system: System, pair: Pair, C: float) -> tuple[Floats, Float
     if math.isinf(C):
         smallest = float(relative_margins(system, scale, g)[0].min())
         g, nu = (g / smallest, nu / smallest) if smallest > 0.0 else (g, nu)
+    else:
+        g = _lifted(system, scale, g, nu, C)
     predictor, dual = scale.outward(g, nu)
     return predictor, np.minimum(dual, C)
+
+
+def _lifted(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -> Floats:
+    """Return g, or g made longer by what its margins miss of 1 through round-off: a dear C makes that worth it."""
+    margins = relative_margins(system, scale, g)[0]
+    missed = margins[(margins < 1.0) & (margins > 1.0 - _NEARLY)]
+    if not len(missed):
+        return g
+    longer = g / float(missed.min()) * (1.0 + 2.0**-52)
+    dual = np.minimum(scale.outward(g, nu)[1], C)
+    return min(g, longer, key=lambda h: bounds(system, scale.outward(h, nu)[0], dual, C)[1])
 
 
 def _shape(data: KernelData, constraints: Constraints) -> tuple[int, ...]:
