@@ -186,12 +186,12 @@ class StillAtTheFlowEnd(_LabelNoise):
     quantity = "1/2 − (squared distance at η/4) / (squared distance at η)"
     judged = (
         "a = 3/2, T = 1/2, α = 1, η = 1e-3, 2.5e-4, 6.25e-5. The mean of |θ − θ_GF|² over the last tenth of the steps "
-        "and over eight noise seeds must at least halve when η is divided by four, by more than its 99 % Student "
+        "and over four noise seeds must at least halve when η is divided by four, by more than its 99 % Student "
         "interval: it tends to 0, then, at least like η^(1/2) (theory: like η)."
     )
     ladder = (1e-3, 2.5e-4, 6.25e-5)
     late = (2e-3, 5e-4)
-    seeds, time = 8, 0.5
+    seeds, time = 4, 0.5
 
     def measure(self, instance: Trial, problem: None, variant: str) -> Measurement:
         """Measure how the distance falls."""
@@ -253,13 +253,13 @@ class SparseInTheEnd(_LabelNoise):
     judged = (
         "α = 1, η = 1.4e-3, 7e-4, 3.5e-4. The times T are those at which the closed form of the small-step limit has "
         "lost 10, 75 and 98 % of its population loss. At each the population loss of SGD, averaged over T ± 0.8 % and "
-        "six noise seeds, is extrapolated to η = 0 (linearly; the error has the 99 % Student interval and the change "
+        "five noise seeds, is extrapolated to η = 0 (linearly; the error has the 99 % Student interval and the change "
         "by a quadratic fit), and must at least halve from one T to the next, by more than its error: it tends to 0, "
         "then, at least geometrically. The training loss must fall by a quarter or more with every halving of η."
     )
     ladder = (1.4e-3, 7e-4, 3.5e-4)
     left = (0.9, 0.25, 0.02)
-    seeds = 6
+    seeds = 5
 
     def measure(self, instance: Trial, problem: None, variant: str) -> Measurement:
         """Measure how the population loss falls with T in the limit of small steps."""
@@ -302,8 +302,8 @@ class SparseInTheEnd(_LabelNoise):
         losses, trained = [], []
         for step in self.ladder:
             steps = round(last / step**exponent)
-            seeds = self.seeds if noise > 0.0 else 2
             size = noise * math.sqrt(step) if scaled else noise
+            seeds = self.seeds if size == 1.0 else 2
             found = run(sparse, step, steps, seeds, {"population": population}, size, _POINTS + 1)
             around = [found["population"][:, mark - _AROUND : mark + _AROUND + 1].mean(axis=1) for mark in marks]
             losses.append(np.column_stack(around))
