@@ -1,4 +1,4 @@
-"""What the theorems predict: scales, normalisers, windows and directions (formulas only, no simulation)."""
+"""What the theorems predict: scales, normalisers, windows, directions and bounds (formulas only, no simulation)."""
 
 from theorykit.predictors.dichotomy import (
     kernel_direction,
@@ -16,10 +16,26 @@ from theorykit.predictors.early import (
     log_loss_floor_printed,
 )
 from theorykit.predictors.radius import curvature_bound, feature_radius
+from theorykit.predictors.regression import (
+    KernelBall,
+    displacement_bound,
+    earliest_exit,
+    early_log_loss,
+    early_loss_rate,
+    kernel_ball,
+    norm_bound,
+    off_span_bound,
+)
 
 __all__ = [
+    "KernelBall",
     "curvature_bound",
+    "displacement_bound",
+    "earliest_exit",
+    "early_log_loss",
+    "early_loss_rate",
     "feature_radius",
+    "kernel_ball",
     "kernel_direction",
     "kernel_phase_end",
     "log_displacement_ceiling",
@@ -29,6 +45,8 @@ __all__ = [
     "log_loss_floor_printed",
     "log_normaliser",
     "log_normaliser_printed",
+    "norm_bound",
+    "off_span_bound",
     "transition_time",
     "window",
 ]
