@@ -39,7 +39,8 @@ class _Late(Regression):
 
 class ReachesInterpolatingKKT(_Late):
     """For c > 0 there are times t_k in [log(alpha)/lambda, T^+_c] at which |theta(t_k)| is bounded and every limit
-    point of theta(t_k) is a KKT point of min |theta|^2/2 subject to f_i(theta) = y_i. Exhibited at t_k = T^+_c, c = 1/2.
+    point of theta(t_k) is a KKT point of min |theta|^2/2 subject to f_i(theta) = y_i. Exhibited at t_k = T^+_c with
+    c = 1/2.
     """
 
     id, title, kind = "lyu2024.thm-3.10", "A KKT point of R2 is reached", "existence"
