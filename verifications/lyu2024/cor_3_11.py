@@ -41,12 +41,15 @@ class ObservedEntries(Regression):
         return self._difference(instance, problem, self._filled(instance), window(problem.log_alpha, instance.c)[0])
 
     def controls(self) -> Sequence[Control]:
-        """Return other fillings, and a later time."""
+        """Return other fillings."""
         return (
             Control("unobserved entries filled with their mean", self._with_mean),
             Control("observed entries shrunk by 1 - c", self._shrunk),
-            Control("after the transition", lambda i, p: self._difference(i, p, self._filled(i), p.log_alpha)),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return a later time."""
+        return (Control("still at log(α)/λ", lambda i, p: self._difference(i, p, self._filled(i), p.log_alpha)),)
 
     @staticmethod
     def _filled(instance: Instance, rest: float = 0.0) -> np.ndarray:

@@ -79,6 +79,10 @@ class LossFalls(_Inequality):
             Control("without what weight decay gives back", self._without_return),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return another exponent of e^(lambda t) in the second term of the bound."""
+        return (Control("held at e^(2(L-1)λt)", lambda i, p: self._bound(i, p, slower=0.5)),)
+
     def _steps(self, instance: Instance, problem: Problem) -> list[Step]:
         """Return the accepted steps as far as the kernel keeps half of nu."""
 
@@ -116,8 +120,8 @@ class LossFalls(_Inequality):
         shares = np.exp(logs - logs.max())
         return float(signs @ shares / shares.sum())
 
-    def _bound(self, instance: Instance, problem: Problem, power: float = 1.0) -> Measurement:
-        """Return the smallest slack of the bound on log Loss; `power` raises Loss/Loss(0) in the second term."""
+    def _bound(self, instance: Instance, problem: Problem, power: float = 1.0, slower: float = 0.0) -> Measurement:
+        """Return the smallest slack of the bound on log Loss, to another power, or with less growth of its end."""
         steps, size, n = self._steps(instance, problem), target_norm(instance), instance.data.n
         tau = np.exp([step.log_tau for step in steps])
         bounds = early_log_loss(
@@ -125,7 +129,8 @@ class LossFalls(_Inequality):
         )
         start = 2.0 * math.log(size) - math.log(n)
         slacks = []
-        for bound, step in zip(bounds, steps, strict=True):
+        growth = 4.0 * (instance.model.degree - 1) * slower
+        for bound, step in zip(bounds - growth * tau, steps, strict=True):
             own, other = step.log_loss
             fallen = start - own
             if fallen > _FALLEN:
@@ -162,11 +167,12 @@ class StaysNear(_Inequality):
         return Measurement(*self._size(instance, problem, 0.0), also=(self._exit(instance, problem, 0.0),))
 
     def controls(self) -> Sequence[Control]:
-        """Return a smaller displacement and a later exit."""
-        return (
-            Control("|δ| = O(α^(-L-½)) e^(Lλt)", lambda i, p: Measurement(*self._size(i, p, 0.5))),
-            Control("T_max ≥ (1.1/λ) log α", lambda i, p: self._exit(i, p, 0.1)),
-        )
+        """Return a smaller displacement."""
+        return (Control("|δ| = O(α^(-L-½)) e^(Lλt)", lambda i, p: Measurement(*self._size(i, p, 0.5))),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a later exit."""
+        return (Control("T_max ≥ (1.1/λ) log α", lambda i, p: self._exit(i, p, 0.1)),)
 
     def _size(self, instance: Instance, problem: Problem, power: float) -> tuple[float, float, float]:
         """Return the slack of |h| <= C alpha^(-power) up to T_max."""
@@ -215,7 +221,11 @@ class OffSpan(_Inequality):
         return self._slack(instance, problem, 2.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return one more power of alpha^(-cL)."""
+        """Return other powers of alpha^(-cL)."""
+        return (Control("α^(-5cL) instead", lambda i, p: self._slack(i, p, 5.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return the nearest power that the constants on this ladder can tell."""
         return (Control("α^(-4cL) instead", lambda i, p: self._slack(i, p, 4.0)),)
 
     def summarise(self, instance: Instance, problem: Problem) -> dict[str, float]:
@@ -267,11 +277,12 @@ class SizeOfH(_Inequality):
         return self._between(instance, problem, 0.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return a size that grows, and one that shrinks, like a small power of alpha."""
-        return (
-            Control("|h(T⁻)| = Θ(α^0.1)", lambda i, p: self._between(i, p, 0.1)),
-            Control("|h(T⁻)| = Θ(α^-0.1)", lambda i, p: self._between(i, p, -0.1)),
-        )
+        """Return a size that grows like a small power of alpha."""
+        return (Control("|h(T⁻)| = Θ(α^0.1)", lambda i, p: self._between(i, p, 0.1)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a size that shrinks."""
+        return (Control("|h(T⁻)| = Θ(α^-0.1)", lambda i, p: self._between(i, p, -0.1)),)
 
     def summarise(self, instance: Instance, problem: Problem) -> dict[str, float]:
         """Return |h|/|h*|."""

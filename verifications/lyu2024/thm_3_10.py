@@ -59,12 +59,15 @@ class ReachesInterpolatingKKT(_Late):
         return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1])
 
     def controls(self) -> Sequence[Control]:
-        """Return the same before the transition, and at it, and for other targets."""
+        """Return the same before the transition, and at it."""
         return (
             Control("KKT already at T⁻", lambda i, p: self._residual(i, p, window(p.log_alpha, i.c)[0])),
             Control("KKT at log(α)/λ", lambda i, p: self._residual(i, p, p.log_alpha)),
-            Control("KKT for rotated targets", self._rotated),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return the program for other targets."""
+        return (Control("KKT for rotated targets", self._rotated),)
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the KKT residual along one flow of moderate scale."""
@@ -121,11 +124,12 @@ class NormIsBounded(_Late):
         return self._slack(instance, problem, problem.log_alpha, 0.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return a bound that holds from an earlier time, and one that falls."""
-        return (
-            Control("from log(α)/(2λ) on", lambda i, p: self._slack(i, p, 0.5 * p.log_alpha, 0.0)),
-            Control("|θ| = O(α^-0.2)", lambda i, p: self._slack(i, p, p.log_alpha, -0.2)),
-        )
+        """Return a bound that holds from an earlier time."""
+        return (Control("from log(α)/(2λ) on", lambda i, p: self._slack(i, p, 0.5 * p.log_alpha, 0.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a bound that falls."""
+        return (Control("|θ| = O(α^-0.2)", lambda i, p: self._slack(i, p, p.log_alpha, -0.2)),)
 
     def _slack(self, instance: Instance, problem: Problem, begin: float, power: float) -> Measurement:
         """Hold |theta| from a slow time on against the bound times alpha^power."""

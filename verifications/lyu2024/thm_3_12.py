@@ -96,8 +96,8 @@ class GlobalMinimiser(_Ends):
     source = Source("lyu2024", "Theorem 3.12")
     judged = (
         "The proved gap between L_lambda(U, V) and its minimum over all U and V must fall by more than half each time "
-        "that slow time quadruples (3.5, 14, 56), until it is at the round-off of its proof, at every scale; at a saddle "
-        "it stays."
+        "that slow time quadruples (3.5, 14, 56), until it is at the round-off of its proof, at every scale; at a "
+        "saddle it stays."
     )
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
@@ -111,11 +111,12 @@ class GlobalMinimiser(_Ends):
         return self.halving(instance, problem)
 
     def controls(self) -> Sequence[Control]:
-        """Return starts on which the flow cannot leave a saddle."""
-        return (
-            Control("from U of rank one and V = 0", lambda i, p: self.halving(i, p, _rank_one(i))),
-            Control("from U = 0 and V = αI", lambda i, p: self.halving(i, p, _one_sided(i))),
-        )
+        """Return a start from which the flow cannot leave a saddle."""
+        return (Control("from U of rank one and V = 0", lambda i, p: self.halving(i, p, _rank_one(i))),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a start of which only one factor is invertible."""
+        return (Control("from U = 0 and V = αI", lambda i, p: self.halving(i, p, _one_sided(i))),)
 
 
 class FromIdentity(_Ends):
@@ -151,11 +152,12 @@ class FromIdentity(_Ends):
         return Measurement(sign * found.measured, 0.0, found.integrator, extra=found.extra)
 
     def controls(self) -> Sequence[Control]:
-        """Return starts with a singular factor."""
-        return (
-            Control("from U of rank one and V = 0", lambda i, p: self.halving(i, p, _rank_one(i))),
-            Control("from U = 0 and V = αI", lambda i, p: self.halving(i, p, _one_sided(i))),
-        )
+        """Return a start from which the flow cannot leave a saddle."""
+        return (Control("from U of rank one and V = 0", lambda i, p: self.halving(i, p, _rank_one(i))),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a start of which only one factor is invertible."""
+        return (Control("from U = 0 and V = αI", lambda i, p: self.halving(i, p, _one_sided(i))),)
 
 
 class RecoveryRate(Claim):
@@ -186,11 +188,12 @@ class RecoveryRate(Claim):
         return self._slack(instance, 0.5, 0.0 if variant == "as-printed" else 1.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return another power of lambda, and of d."""
-        return (
-            Control("d λ|X*|", lambda trial, problem: self._slack(trial, 1.0, 1.0)),
-            Control("√(λ|X*| / d)", lambda trial, problem: self._slack(trial, 0.5, -0.5)),
-        )
+        """Return another power of lambda."""
+        return (Control("d λ|X*|", lambda trial, problem: self._slack(trial, 1.0, 1.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return another power of d."""
+        return (Control("√(λ|X*| / d)", lambda trial, problem: self._slack(trial, 0.5, -0.5)),)
 
     def _slack(self, trial: Trial, power: float, of_d: float) -> Measurement:
         small, large = ([self._ratio(trial, d, k, power, of_d) for d in sizes for k in _SHARES] for sizes in _SIZES)

@@ -42,12 +42,15 @@ class KernelInterpolant(Regression):
         return self._ratio(instance, problem, window(problem.log_alpha, instance.c)[0])
 
     def controls(self) -> Sequence[Control]:
-        """Return the interpolant of other targets, one that weight decay has shrunk, and a later time."""
+        """Return the interpolant of other targets, and one that weight decay has shrunk."""
         return (
             Control("interpolant of rotated targets", lambda i, p: self._ratio(i, p, self._early(i, p), shift=1)),
             Control("shrunk by 1 - c", self._shrunk, shared=True),
-            Control("still at log(α)/λ", lambda i, p: self._ratio(i, p, p.log_alpha)),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return a later time."""
+        return (Control("still at log(α)/λ", lambda i, p: self._ratio(i, p, p.log_alpha)),)
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return distance and shrinkage of f along one flow of moderate scale."""

@@ -33,11 +33,12 @@ class RegressionTransition(Regression):
         return self._lead(instance, problem, 0.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return the coefficients of classification, and a smaller one."""
-        return (
-            Control("1/L, as for classification", lambda i, p: self._lead(i, p, 1.0 / i.model.degree), shared=True),
-            Control("-1/(2L)", lambda i, p: self._lead(i, p, -0.5 / i.model.degree), shared=True),
-        )
+        """Return the coefficient of classification."""
+        return (Control("1/L, as there", lambda i, p: self._lead(i, p, 1.0 / i.model.degree), shared=True),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a smaller coefficient, of the other sign."""
+        return (Control("-1/(2L)", lambda i, p: self._lead(i, p, -0.5 / i.model.degree)),)
 
     def _lead(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
         whole = float(np.linalg.norm(problem.direction))
