@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from theorykit import Problem, Trajectory
-from theorykit.checking import Assumption, Claim, Instance
+from theorykit.checking import Assumption, Claim, Expansion, Instance
 from theorykit.datasets import Dataset, matrix_entries
 from theorykit.flow import Snapshot
 from theorykit.kernels import features
 from theorykit.models import CNN, MLP, DiagonalNet, MatrixFactorization, check_homogeneous
 from theorykit.predictors import KernelBall, kernel_ball
-from theorykit.programs import KernelInterpolant, kernel_interpolant
+from theorykit.programs import KernelInterpolant, interpolation_kkt_residuals, kernel_interpolant
 
 SAMPLES, FEATURES = 8, 40
 SIDE, OBSERVED = 6, 8  # of the symmetric matrix, and how many of its 21 entries
@@ -23,6 +23,9 @@ FEW, INPUTS, PIXELS = 4, 4, 6  # samples and features of the nets
 TEST_POINTS = 32
 
 ASSUMPTIONS = ("homogeneous model (3.1)", "zero output at the start (3.2)", "independent NTK features (3.8)")
+POWER_LAW = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"), ("log/x", "1/x")))
+"""For limits that close like a power of alpha: over a ladder of log(alpha) everything but the limit is small."""
+
 LARGEST_CONDITION = 1e10  # of the tangent kernel at the start, beyond which 3.8 holds for no double
 
 _EARLY = (30.0, 60.0, 120.0, 230.0)
@@ -133,6 +136,16 @@ def accepted(trajectory: Trajectory, until: float = math.inf) -> Iterator[Snapsh
 def target_norm(instance: Instance) -> float:
     """Return |y|."""
     return float(np.linalg.norm(instance.data.y))
+
+
+def kkt_residual(instance: Instance, now: Snapshot, targets: np.ndarray | None = None) -> float:
+    """Return the KKT residual of R2, at most 1, for the targets of the data or others."""
+    model, X = instance.model, instance.data.X
+    log_size = min(now.log_norm, 200.0)  # before the transition theta leaves the float range: a multiple is worse
+    theta = now.direction * math.exp(log_size)
+    outputs = now.outputs() * math.exp(model.degree * (log_size - now.log_norm))
+    wanted = instance.data.y if targets is None else targets
+    return min(interpolation_kkt_residuals(theta, outputs, model.features(X, theta), wanted).residual, 1.0)
 
 
 def slaving_error(trajectory: Trajectory) -> float:

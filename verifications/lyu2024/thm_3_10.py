@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from theorykit import Problem, Trajectory
-from theorykit.checking import Control, Expansion, Instance, Measurement, Source
-from theorykit.flow import Snapshot
-from theorykit.models import DiagonalNet
+from theorykit.checking import Control, Instance, Measurement, Source
+from theorykit.models import CNN, MLP, DiagonalNet
 from theorykit.predictors import norm_bound, window
-from theorykit.programs import interpolation_kkt_residuals
 
-from ._regression import Regression, regression_instances, target_norm
+from ._regression import EARLY_LADDERS, POWER_LAW, Regression, kkt_residual, regression_instances, target_norm
 
 _C = 0.5
 _SCALES = (40.0, 80.0, 160.0, 320.0, 640.0)
+_OF_NETS = 0.3  # c of the nets
 
 
 class _Late(Regression):
@@ -34,7 +34,7 @@ class _Late(Regression):
 
     def late(self, problem: Problem) -> Trajectory:
         """Return the flow up to T^+_c."""
-        return self.flow(problem, 1.0 + _C)
+        return self.flow(problem, 1.0 + (_C if isinstance(problem.model, DiagonalNet) else _OF_NETS))
 
 
 class ReachesInterpolatingKKT(_Late):
@@ -51,7 +51,7 @@ class ReachesInterpolatingKKT(_Late):
         "the relative violation of f = y) is extrapolated in log(alpha) and must tend to 0, and so must log |θ| over "
         "log(alpha), each with an error below 0.1 (1 is the residual of a point that fits no multipliers)."
     )
-    expansion = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"), ("log/x", "1/x")))
+    expansion = POWER_LAW
     resolution = 0.1
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
@@ -71,12 +71,12 @@ class ReachesInterpolatingKKT(_Late):
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the KKT residual along one flow of moderate scale."""
-        trajectory = self.late(instance.at(80.0))
-        s = np.linspace(0.6, 1.0 + _C, 60)
-        found = [self._at(instance, trajectory.at(s=float(value)), instance.data.y) for value in s]
+        trajectory = self.late(instance.at(self.ladders["quick"][1]))
+        s = np.linspace(0.6, 1.0 + instance.c, 60)
+        found = [kkt_residual(instance, trajectory.at(s=float(value))) for value in s]
         return [
             {
-                "label": f"log α = 80, {instance.model.name}, L = {instance.model.degree}",
+                "label": f"log α = {self.ladders['quick'][1]:g}, {instance.model.name}, L = {instance.model.degree}",
                 "s": s.tolist(),
                 "curves": {"KKT residual": found},
                 "marks": {"T⁺": 1.0 + instance.c},
@@ -89,18 +89,23 @@ class ReachesInterpolatingKKT(_Late):
 
     def _residual(self, instance: Instance, problem: Problem, tau: float, shift: int = 0) -> Measurement:
         snapshot, targets = self.late(problem).at(tau=tau), np.roll(instance.data.y, shift)
-        value, error = snapshot.estimate(lambda now: self._at(instance, now, targets))
+        value, error = snapshot.estimate(lambda now: kkt_residual(instance, now, targets))
         size, other = snapshot.estimate(lambda now: now.log_norm)
         norm = Measurement(size / problem.log_alpha, 0.0, other / problem.log_alpha)
         return Measurement(value, 0.0, error, also=(norm,), extra={"residual at the largest α": value})
 
-    @staticmethod
-    def _at(instance: Instance, now: Snapshot, targets: np.ndarray) -> float:
-        model, X = instance.model, instance.data.X
-        log_size = min(now.log_norm, 200.0)  # before the transition theta leaves the float range: a multiple is worse
-        theta = now.direction * math.exp(log_size)
-        outputs = now.outputs() * math.exp(model.degree * (log_size - now.log_norm))
-        return min(interpolation_kkt_residuals(theta, outputs, model.features(X, theta), targets).residual, 1.0)
+
+class NetsReachKKT(ReachesInterpolatingKKT):
+    """The same for smooth nets, exhibited at t_k = T^+_c with c = 0.3."""
+
+    id, title = "lyu2024.thm-3.10-nets", "A KKT point of R2 is reached by nets"
+    ladders = EARLY_LADDERS
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Nets with two and three layers and a convolutional one, activation z^2."""
+        for instance in regression_instances(rng, lambda degree: _OF_NETS):
+            if isinstance(instance.model, (MLP, CNN)):
+                yield instance
 
 
 class NormIsBounded(_Late):
@@ -114,10 +119,20 @@ class NormIsBounded(_Late):
     source = Source("lyu2024", "Lemma D.8")
     quantity = "smallest slack of log |θ|"
     judged = (
-        "At every accepted step from log(alpha)/lambda to T⁺ (c = 1/2) log |θ| must be below the logarithm of the "
-        "bound (predictors.norm_bound), which does not grow with alpha, at every scale."
+        "At every accepted step from log(alpha)/lambda to T⁺ (c = 1/2, of nets 0.3) log |θ| must be below that of "
+        "the bound (predictors.norm_bound), which does not grow with alpha, at every scale."
     )
     expansion = None
+    ladders = EARLY_LADDERS
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Diagonal nets with L = 2, 3, 4, and smooth nets."""
+        diagonal = regression_instances(rng, lambda degree: _C)
+        for instance in diagonal:
+            if isinstance(instance.model, DiagonalNet):
+                yield instance
+            elif isinstance(instance.model, (MLP, CNN)):
+                yield replace(instance, c=_OF_NETS)
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
         """Return the smallest slack."""
@@ -140,7 +155,7 @@ class NormIsBounded(_Late):
         trajectory = self.late(problem)
         taus = [begin, *(math.exp(end) for end in trajectory.step_ends if math.exp(end) > begin)]
         limit = math.log(bound) + power * problem.log_alpha
-        found = [trajectory.at(tau=min(tau, (1.0 + _C) * problem.log_alpha)) for tau in taus]
+        found = [trajectory.at(tau=min(tau, (1.0 + instance.c) * problem.log_alpha)) for tau in taus]
         slacks = [(limit - value, error) for value, error in (now.estimate(lambda at: at.log_norm) for now in found)]
         slack, error = min(slacks, key=lambda pair: pair[0] - pair[1])
         return Measurement(slack, 0.0, error)

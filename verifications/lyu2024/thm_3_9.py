@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from theorykit import Problem
-from theorykit.checking import Control, Expansion, Instance, Measurement, Source
+from theorykit.checking import Control, Instance, Measurement, Source
 from theorykit.predictors import window
 
-from ._regression import Regression, regression_instances, slaving_error, test_inputs
-
-POWER_LAW = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"), ("log/x", "1/x")))
-"""For limits that close like a power of alpha: over a ladder of log(alpha) everything but the limit is small."""
+from ._regression import POWER_LAW, Regression, regression_instances, slaving_error, test_inputs
 
 
 class KernelInterpolant(Regression):
