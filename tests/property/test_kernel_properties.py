@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from theorykit._numerics.errors import InputError
 from theorykit.programs import interpolation_kkt_residuals, kernel_interpolant, kernel_svm
 from theorykit.programs._constraints import of_labels
-from theorykit.programs._gram import proved_positive
+from theorykit.programs._semidefinite import proved_positive
 from theorykit.programs.kernel_certificate import bounds, system_of
 
 seeds = st.integers(0, 2**32 - 1)

@@ -283,3 +283,32 @@ def test_curvature_does_not_depend_on_the_scale_of_theta():
     assert huge.curvature is not None
     assert huge.curvature.sufficient == plain.curvature.sufficient
     assert huge.residual == plain.residual
+
+
+def test_saved_vectors_are_numbers(tmp_path):
+    path = tmp_path / "machine.npz"
+    kernel_svm(X, Y).save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in ("predictor", "dual"):
+        np.savez(path, **(arrays | {name: arrays[name].astype(str)}))
+        with pytest.raises(InputError, match="no numbers"):
+            KernelSVM.load(path)
+
+
+@pytest.mark.parametrize("given", [{"X": np.zeros((2, 3))}, {"gram": np.zeros((2, 2))}])
+def test_features_that_vanish(given):
+    zero = kernel_interpolant(y=[0.0, 0.0], **given)
+    assert zero.certificate.verify(next(iter(given.values())), [0.0, 0.0])
+    assert zero.distance_bound < 1e-100
+    soft = kernel_svm(y=[1, -1], C=1.0, **given)
+    assert soft.certificate.gap < 1e-14
+    assert soft.norm < 1e-100
+    assert abs(soft.margin) < 1e-100
+
+
+def test_what_is_no_model_and_no_degree():
+    with pytest.raises(InputError, match="model: got NoneType, without output and features"):
+        rich_kkt(None, np.ones(3), X, Y)
+    with pytest.raises(InputError, match="degree: got 1000000"):
+        quasinorm_margin(X, Y, degree=10**6)

@@ -247,3 +247,17 @@ def test_linf_refutes_what_is_not_separable(X, y):
     with pytest.raises(tk.NotSeparableError) as caught:
         max_margin(X, y, norm="inf")
     assert caught.value.farkas is not None
+
+
+@pytest.mark.parametrize("norm", [1, 2, "inf", "group"])
+def test_equations_of_all_scales(norm):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4, 6)) * 10.0 ** np.array([-150, -50, 50, 150])[:, None]
+    groups = np.arange(6) // 2 if norm == "group" else None
+    found = min_norm(X, X @ rng.standard_normal(6), norm=norm, groups=groups)
+    assert found.certificate.gap < 1e-13
+
+
+def test_highs_says_nothing(capfd):
+    assert max_margin([[1.0, 2.0], [3.0, 1.0]], [1, 1], norm=1, solver="HIGHS").certificate.gap < 1e-9
+    assert capfd.readouterr() == ("", "")

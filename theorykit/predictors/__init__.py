@@ -7,5 +7,28 @@ from theorykit.predictors.dichotomy import (
     transition_time,
     window,
 )
+from theorykit.predictors.early import (
+    kernel_phase_end,
+    log_displacement_ceiling,
+    log_inverse_xlogx,
+    log_loss_ceiling,
+    log_loss_floor,
+    log_loss_floor_printed,
+)
+from theorykit.predictors.radius import curvature_bound, feature_radius
 
-__all__ = ["kernel_direction", "log_normaliser", "log_normaliser_printed", "transition_time", "window"]
+__all__ = [
+    "curvature_bound",
+    "feature_radius",
+    "kernel_direction",
+    "kernel_phase_end",
+    "log_displacement_ceiling",
+    "log_inverse_xlogx",
+    "log_loss_ceiling",
+    "log_loss_floor",
+    "log_loss_floor_printed",
+    "log_normaliser",
+    "log_normaliser_printed",
+    "transition_time",
+    "window",
+]
