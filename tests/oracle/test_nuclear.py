@@ -14,6 +14,11 @@ _spec = importlib.util.spec_from_file_location(
 )
 agreement = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(agreement)
+_known_spec = importlib.util.spec_from_file_location(
+    "known_answers", Path(__file__).resolve().parent / "known_answers.py"
+)
+known_answers = importlib.util.module_from_spec(_known_spec)
+_known_spec.loader.exec_module(known_answers)
 
 
 def test_two_solvers_agree_on_random_problems():
@@ -292,3 +297,9 @@ def test_a_general_matrix_with_more_entries_than_a_newton_step_likes():
     found = min_nuclear_norm(np.stack((i, j), axis=1), i * j / 97**2, shape=97)
     assert found.certificate.gap < 1e-9
     assert np.allclose(found.W, np.outer(np.arange(97), np.arange(97)) / 97**2, atol=1e-7)
+
+
+def test_completions_come_back_where_enough_is_seen_and_not_where_little_is():
+    for row in known_answers.completions(8, seed=3):
+        assert row["recovered"], row
+        assert row["refuted"], row
