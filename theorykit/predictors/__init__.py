@@ -15,6 +15,8 @@ from theorykit.predictors.early import (
     log_loss_floor,
     log_loss_floor_printed,
 )
+from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
+from theorykit.predictors.label_noise import label_noise_weights
 from theorykit.predictors.radius import curvature_bound, feature_radius
 from theorykit.predictors.regression import (
     KernelBall,
@@ -38,6 +40,7 @@ __all__ = [
     "kernel_ball",
     "kernel_direction",
     "kernel_phase_end",
+    "label_noise_weights",
     "log_displacement_ceiling",
     "log_inverse_xlogx",
     "log_loss_ceiling",
@@ -45,8 +48,10 @@ __all__ = [
     "log_loss_floor_printed",
     "log_normaliser",
     "log_normaliser_printed",
+    "margin_error_bound",
     "norm_bound",
     "off_span_bound",
+    "rademacher_bound",
     "transition_time",
     "window",
 ]
