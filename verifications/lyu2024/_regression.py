@@ -133,6 +133,17 @@ def accepted(trajectory: Trajectory, until: float = math.inf) -> Iterator[Snapsh
             yield trajectory.at(log_tau=float(log_tau))
 
 
+def decisive(slacks: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return (slack, 0, error) of the step that comes nearest to a violation.
+
+    What the slack does between accepted steps is not seen: the difference to the neighbouring ones counts as an error.
+    """
+    at = min(range(len(slacks)), key=lambda k: slacks[k][0] - slacks[k][1])
+    slack, error = slacks[at]
+    between = max((abs(near[0] - slack) for near in slacks[max(at - 1, 0) : at + 2]), default=0.0)
+    return float(slack), 0.0, float(error + between)
+
+
 def target_norm(instance: Instance) -> float:
     """Return |y|."""
     return float(np.linalg.norm(instance.data.y))

@@ -20,7 +20,7 @@ from theorykit.predictors import (
     window,
 )
 
-from ._regression import Regression, accepted, regression_instances, slaving_error, target_norm
+from ._regression import Regression, accepted, decisive, regression_instances, slaving_error, target_norm
 
 _HALF = 0.5
 _KNOWN = 0.1  # relative error of the residual up to which the loss is judged
@@ -39,12 +39,34 @@ class _Inequality(Regression):
         yield from regression_instances(rng)
 
 
+class Terms(NamedTuple):
+    """What Lemma D.1 speaks of at one time."""
+
+    residual: np.ndarray  # f - y, up to a factor
+    log_scale: float  # of that factor
+    log_loss: float
+    logs: np.ndarray  # of the four terms of the inequality over Loss: -bound, +bound, d(log Loss)/dtau in two parts
+    signs: np.ndarray  # with which they stand in its slack
+
+
 class Step(NamedTuple):
-    """What Lemma D.1 speaks of at one accepted step, with the companion's numbers for the errors."""
+    """The terms at one accepted step, of the flow and of its companion."""
 
     log_tau: float
-    log_loss: tuple[float, float]
-    rate: tuple[float, float]  # slack of the differential inequality, as a share of its terms
+    own: Terms
+    other: Terms
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the residual is known: in the first instants it falls below what the flow can tell from 0."""
+        with np.errstate(over="ignore"):
+            other = self.other.residual * np.exp(self.other.log_scale - self.own.log_scale)
+        return bool(np.linalg.norm(self.own.residual - other) < _KNOWN * np.linalg.norm(self.own.residual))
+
+    def rate_slack(self, returned: bool = True) -> tuple[float, float]:
+        """Return the slack of the inequality as a share of its terms, with what decay gives back or without."""
+        own, other = (_share(terms, returned) for terms in (self.own, self.other))
+        return own, abs(own - other)
 
 
 class LossFalls(_Inequality):
@@ -68,9 +90,9 @@ class LossFalls(_Inequality):
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
         """Return the smallest slack over the steps."""
         steps = self._steps(instance, problem)
-        rates = [(own, abs(own - other)) for own, other in (step.rate for step in steps)]
         count = {"steps judged": float(len(steps)), "steps": float(len(list(accepted(self.early(problem)))))}
-        return Measurement(*_decisive(rates), extra=count, also=(self._bound(instance, problem),))
+        rates = [step.rate_slack() for step in steps]
+        return Measurement(*decisive(rates), extra=count, also=(self._bound(instance, problem),))
 
     def controls(self) -> Sequence[Control]:
         """Return a faster fall, and inequality and bound without what weight decay gives back."""
@@ -84,41 +106,34 @@ class LossFalls(_Inequality):
         return (Control("held at e^(2(L-1)λt)", lambda i, p: self._bound(i, p, slower=0.5)),)
 
     def _steps(self, instance: Instance, problem: Problem) -> list[Step]:
-        """Return the accepted steps as far as the kernel keeps half of nu."""
+        """Return the accepted steps as far as the kernel keeps half of nu, but for those that are not resolved."""
 
         def read() -> list[Step]:
-            trajectory, nu = self.early(problem), self.ball(instance).nu
-            found = []
-            for snapshot in accepted(trajectory):
+            nu, found = self.ball(instance).nu, []
+            for snapshot in accepted(self.early(problem)):
                 if _smallest(snapshot, problem) < _HALF * nu:
                     break
-                if not _resolved(snapshot):
-                    continue
-                losses, rates = (
-                    tuple(read(now) for now in (snapshot, snapshot.looser))
-                    for read in (_log_loss, lambda now: self._rate(instance, problem, now))
-                )
-                found.append(Step(snapshot.log_tau, losses, rates))  # type: ignore[arg-type]
-            return found
+                own, other = (self._terms(instance, problem, now) for now in (snapshot, snapshot.looser))
+                found.append(Step(snapshot.log_tau, own, other))
+            return [step for step in found if step.resolved]
 
         return self.tools.remember(("steps", instance.key, problem.log_alpha), read)
 
-    def _rate(self, instance: Instance, problem: Problem, now: Snapshot, returned: bool = True) -> float:
-        """Return the slack of the differential inequality over the sum of its terms' sizes."""
-        data, degree, log_loss = instance.data, instance.model.degree, _log_loss(now)
-        tau = math.exp(now.log_tau)
-        bound = early_loss_rate(
-            tau, log_loss, n=data.n, degree=degree, log_A=problem.log_A, nu=self.ball(instance).nu,
-            target_norm=target_norm(instance),
-        )  # fmt: skip
+    def _terms(self, instance: Instance, problem: Problem, now: Snapshot) -> Terms:
+        model, data = instance.model, instance.data
         slopes, log_scale = now.path.slopes(now.log_tau)
-        total = -float(np.mean(slopes * now.outputs()))
-        given = math.log(degree * abs(total)) + log_scale - log_loss if total != 0.0 else -math.inf
-        taken = 2.0 * now.gradient[1] - log_loss - problem.log_weight_decay
-        logs = np.array([bound[0], bound[1] if returned else -math.inf, given, taken])
-        signs = np.array([-1.0, 1.0, -math.copysign(1.0, total), 1.0])
-        shares = np.exp(logs - logs.max())
-        return float(signs @ shares / shares.sum())
+        top = float(np.abs(slopes).max())
+        log_loss = 2.0 * (math.log(0.5 * top) + log_scale) + math.log(float(np.mean((slopes / top) ** 2)))
+        bound = early_loss_rate(
+            math.exp(now.log_tau), log_loss, n=data.n, degree=model.degree, log_A=problem.log_A,
+            nu=self.ball(instance).nu, target_norm=target_norm(instance),
+        )  # fmt: skip
+        total = -float(np.mean(slopes / top * now.outputs()))
+        given = _log(model.degree * top * abs(total)) + log_scale - log_loss
+        pulled = float(np.linalg.norm(model.vjp(now.direction, data.X, slopes / top / data.n)))
+        gradient = _log(top * pulled) + log_scale + (model.degree - 1) * now.log_norm
+        logs = np.array([*bound, given, 2.0 * gradient - log_loss - problem.log_weight_decay])
+        return Terms(slopes, log_scale, log_loss, logs, np.array([-1.0, 1.0, -math.copysign(1.0, total), 1.0]))
 
     def _bound(self, instance: Instance, problem: Problem, power: float = 1.0, slower: float = 0.0) -> Measurement:
         """Return the smallest slack of the bound on log Loss, to another power, or with less growth of its end."""
@@ -131,20 +146,17 @@ class LossFalls(_Inequality):
         slacks = []
         growth = 4.0 * (instance.model.degree - 1) * slower
         for bound, step in zip(bounds - growth * tau, steps, strict=True):
-            own, other = step.log_loss
+            own, other = step.own.log_loss, step.other.log_loss
             fallen = start - own
             if fallen > _FALLEN:
                 slacks.append(((start + power * (bound - start) - own) / fallen, abs(own - other) / fallen))
-        return Measurement(*_decisive(slacks))
+        return Measurement(*decisive(slacks))
 
     def _without_return(self, instance: Instance, problem: Problem) -> Measurement:
         """Leave out (lambda L/sqrt(n)) |y| sqrt(Loss)."""
-        trajectory, slacks = self.early(problem), []
-        for step in self._steps(instance, problem):
-            snapshot = trajectory.at(log_tau=step.log_tau)
-            own, other = (self._rate(instance, problem, now, returned=False) for now in (snapshot, snapshot.looser))
-            slacks.append((own, abs(own - other) + slaving_error(trajectory)))
-        return Measurement(*_decisive(slacks))
+        slaved = slaving_error(self.early(problem))
+        rates = [step.rate_slack(returned=False) for step in self._steps(instance, problem)]
+        return Measurement(*decisive([(slack, error + slaved) for slack, error in rates]))
 
 
 class StaysNear(_Inequality):
@@ -183,7 +195,7 @@ class StaysNear(_Inequality):
         for snapshot in accepted(trajectory, until):
             value, error = snapshot.estimate(lambda now: now.h[1])
             slacks.append((limit - value, error + slaving_error(trajectory)))
-        return _decisive(slacks)
+        return decisive(slacks)
 
     def _left(self, instance: Instance, problem: Problem) -> tuple[float, float]:
         """Return lambda T_max for the proved radius (the end of the flow, where it has not left) and its error."""
@@ -303,19 +315,15 @@ class SizeOfH(_Inequality):
         return Measurement(above, 0.0, error, also=(Measurement(below, 0.0, error),))
 
 
-def _log_loss(now: Snapshot) -> float:
-    """Return the logarithm of the mean squared loss from the residuals, whose squares may underflow."""
-    slopes, log_scale = now.path.slopes(now.log_tau)
-    top = float(np.abs(slopes).max())
-    return 2.0 * (math.log(0.5 * top) + log_scale) + math.log(float(np.mean((slopes / top) ** 2)))
+def _share(terms: Terms, returned: bool) -> float:
+    """Return the slack of the differential inequality over the sum of its terms' sizes."""
+    shares = np.exp(terms.logs - terms.logs.max())
+    shares[1] *= returned
+    return float(terms.signs @ shares / shares.sum())
 
 
-def _resolved(snapshot: Snapshot) -> bool:
-    """Whether the residual is known: in the first instants it falls below what the flow can tell from 0."""
-    (own, log_own), (other, log_other) = (now.path.slopes(now.log_tau) for now in (snapshot, snapshot.looser))
-    with np.errstate(over="ignore"):
-        difference = np.linalg.norm(own - other * np.exp(log_other - log_own))
-    return bool(difference < _KNOWN * np.linalg.norm(own))
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf
 
 
 def _smallest(snapshot: Snapshot, problem: Problem) -> float:
@@ -323,9 +331,3 @@ def _smallest(snapshot: Snapshot, problem: Problem) -> float:
     log_sigma = problem.log_alpha - math.exp(snapshot.log_tau)
     theta = snapshot.direction * math.exp(snapshot.log_norm - log_sigma)
     return float(np.linalg.eigvalsh(problem.model.ntk(problem.data.X, theta=theta))[0])
-
-
-def _decisive(slacks: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return (slack, 0, error) of the step that comes nearest to a violation."""
-    slack, error = min(slacks, key=lambda pair: pair[0] - pair[1])
-    return float(slack), 0.0, float(error)

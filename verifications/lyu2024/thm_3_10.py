@@ -14,7 +14,7 @@ from theorykit.checking import Control, Instance, Measurement, Source
 from theorykit.models import CNN, MLP, DiagonalNet
 from theorykit.predictors import norm_bound, window
 
-from ._regression import EARLY_LADDERS, POWER_LAW, Regression, kkt_residual, regression_instances, target_norm
+from ._regression import EARLY_LADDERS, POWER_LAW, Regression, decisive, kkt_residual, regression_instances, target_norm
 
 _C = 0.5
 _SCALES = (40.0, 80.0, 160.0, 320.0, 640.0)
@@ -157,5 +157,4 @@ class NormIsBounded(_Late):
         limit = math.log(bound) + power * problem.log_alpha
         found = [trajectory.at(tau=min(tau, (1.0 + instance.c) * problem.log_alpha)) for tau in taus]
         slacks = [(limit - value, error) for value, error in (now.estimate(lambda at: at.log_norm) for now in found)]
-        slack, error = min(slacks, key=lambda pair: pair[0] - pair[1])
-        return Measurement(slack, 0.0, error)
+        return Measurement(*decisive(slacks))
