@@ -14,6 +14,11 @@ _spec = importlib.util.spec_from_file_location(
 )
 agreement = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(agreement)
+_known_spec = importlib.util.spec_from_file_location(
+    "known_answers", Path(__file__).resolve().parent / "known_answers.py"
+)
+known_answers = importlib.util.module_from_spec(_known_spec)
+_known_spec.loader.exec_module(known_answers)
 
 
 def test_two_solvers_agree_on_random_problems():
@@ -292,3 +297,31 @@ def test_a_general_matrix_with_more_entries_than_a_newton_step_likes():
     found = min_nuclear_norm(np.stack((i, j), axis=1), i * j / 97**2, shape=97)
     assert found.certificate.gap < 1e-9
     assert np.allclose(found.W, np.outer(np.arange(97), np.arange(97)) / 97**2, atol=1e-7)
+
+
+def test_completions_come_back_where_enough_is_seen_and_not_where_little_is():
+    for row in known_answers.completions(8, seed=3):
+        assert row["recovered"], row
+        assert row["refuted"], row
+
+
+@pytest.mark.parametrize(
+    ("places", "values"),
+    [([[0, 0], [1, 1]], [-0.341, -0.0141]), ([[1, 2], [2, 0], [0, 0]], [-0.349, 0.259, 1.279])],
+)
+def test_two_optima_with_any_values(places, values):
+    """Entries that depend on the observed ones are solved for exactly."""
+    size = 1 + int(np.max(places))
+    result = min_nuclear_norm(places, values, shape=size, symmetric=True)
+    assert result.uniqueness == "disproved"
+    other = result.alternative
+    assert np.abs(other - result.W).max() > 1e-3
+    assert [other[i, j] for i, j in places] == values
+    assert np.linalg.norm(other, "nuc") == pytest.approx(result.value, rel=1e-12)
+
+
+def test_as_many_equations_as_features_leave_one_solution():
+    from theorykit.programs import min_norm
+
+    diagonal = min_norm(2.0 * np.eye(4), [-2.0, -2.0, 0.0, 0.0], norm="group", groups=[0, 0, 1, 1])
+    assert diagonal.uniqueness == "proved"

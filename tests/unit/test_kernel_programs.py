@@ -12,6 +12,7 @@ from theorykit import Dataset
 from theorykit._numerics.errors import InputError
 from theorykit.models import DiagonalNet
 from theorykit.programs import (
+    InconsistentError,
     KernelInterpolant,
     KernelSVM,
     SolverError,
@@ -312,3 +313,28 @@ def test_what_is_no_model_and_no_degree():
         rich_kkt(None, np.ones(3), X, Y)
     with pytest.raises(InputError, match="degree: got 1000000"):
         quasinorm_margin(X, Y, degree=10**6)
+
+
+def test_a_smooth_kernel_is_singular_to_round_off_and_its_margin_is_not():
+    x = np.linspace(0.0, 1.0, 60)
+    kernel = np.exp(-0.5 * (x[:, None] - x) ** 2)
+    found = kernel_svm(gram=kernel, y=np.sign(np.sin(5.0 * x) + 1e-3))
+    assert 0.0 < found.certificate.perturbation < 1e-14
+    assert found.certificate.gap < 1e-9
+
+
+def test_gram_equations_that_contradict_up_to_round_off_are_no_answer():
+    x = np.array([1.6753692014501018, 2.050526852620505, -0.41304025572960756, 0.5556977798506308])
+    with pytest.raises(InconsistentError, match="undecided") as caught:
+        kernel_interpolant(gram=np.outer(x, x), y=[-0.6, -0.1, 0.4, -1.6])
+    assert caught.value.proof is None
+    assert caught.value.norm_at_least > 1e6
+    assert np.allclose(kernel_interpolant(gram=np.outer(x, x), y=3.0 * x).predict(np.outer(x, x)), 3.0 * x)
+
+
+@pytest.mark.parametrize("C", [1e-20, 1e-3, 1.0, 1e8])
+def test_a_violation_may_cost_far_more_than_the_optimum(C):
+    features = 2e8 * np.eye(4)[:2]
+    found = kernel_svm(features, [1, -1], C=C)
+    assert found.certificate.gap < 1e-14
+    assert found.certificate.verify(features, [1, -1])

@@ -245,3 +245,8 @@ def test_measurements_that_vanish():
 def test_factors_beyond_the_float_range(size):
     with pytest.raises(InputError, match="U: got an entry"):
         factorisation_point([[size]], [[1.0]], [[0, 0]], [1.0], weight_decay=1.0)
+
+
+def test_tiny_values_beside_zeros():
+    values = np.array([0.5, 0.0, 1.3]) * 2.0**-1000
+    assert min_nuclear_norm([[0, 0], [0, 1], [1, 1]], values, shape=2).certificate.gap < 1e-12

@@ -17,6 +17,7 @@ from theorykit._numerics.rounding import (
     column_products,
     down,
     norm_upper,
+    pairing_bounds,
     row_products,
     scale_rows,
     shift,
@@ -86,7 +87,7 @@ class Observed:
 
     def pairing_lower(self, dual: Floats) -> float:
         """Bound <values, dual> from below."""
-        return float(column_products(scale_rows(self.values[:, None]), dual)[0][0])
+        return pairing_bounds(self.values, dual)[0]
 
     def feasible_norm_upper(self, W: Floats) -> float:
         """Bound the nuclear norm of W, or of the nearest matrix with the observed values; inf where W is not near one.

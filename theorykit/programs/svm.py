@@ -392,7 +392,7 @@ def _lifted(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -> Fl
     missed = margins[(margins < 1.0) & (margins > 1.0 - _NEARLY)]
     if not len(missed):
         return g
-    longer = g / float(missed.min()) * (1.0 + 2.0**-52)
+    longer = g / float(missed.min()) * (1.0 + 2.0**-48)  # and what rounding g costs
     dual = np.minimum(scale.outward(g, nu)[1], C)
     return min(g, longer, key=lambda h: bounds(system, scale.outward(h, nu)[0], dual, C)[1])
 
