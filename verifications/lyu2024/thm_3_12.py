@@ -44,7 +44,7 @@ class _Ends(Claim):
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the gap along the flow at the largest scale."""
         trajectory = self.flow(problem, tau_end=self.times[-1])
-        tau = np.geomspace(0.5, self.times[-1], 40)
+        tau = np.geomspace(0.5, min(self.times[-1], 16.0 * self.times[0]), 40)
         gaps = [_point(instance, trajectory.at(tau=float(time))).gap for time in tau]
         return [
             {
@@ -59,13 +59,8 @@ class _Ends(Claim):
         """Return what the end is worth."""
         now = self.flow(problem, tau_end=self.times[-1]).at(tau=self.times[-1])
         found = _point(instance, now)
-        sizes = [float(np.linalg.norm(part)) for part in _factors(instance, now)]
-        log_share = 2.0 * (problem.log_alpha - self.times[-1]) - math.log(math.prod(sizes))
-        return {
-            "proved gap at the end": found.gap,
-            "|M|/λ - 1 at the end": found.operator_norm * math.exp(-problem.log_weight_decay) - 1.0,
-            "log10 of σ²/(|U||V|) at the end": log_share / math.log(10.0),
-        }
+        excess = found.operator_norm * math.exp(-problem.log_weight_decay) - 1.0
+        return {"proved gap at the end": found.gap, "|M|/λ - 1 at the end": excess}
 
     def falling(self, instance: Instance, problem: Problem, init: np.ndarray | None = None) -> Measurement:
         """Return by how much faster the gap falls than 1/sqrt(lambda t), in logarithms."""
@@ -146,6 +141,16 @@ class FromIdentity(_Ends):
         found = self.falling(instance, problem)
         sign = -1.0 if variant == "as-printed" else 1.0
         return Measurement(sign * found.measured, 0.0, found.integrator, extra=found.extra)
+
+    def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
+        """Return what the end is worth, and how far sigma^2 is from round-off there."""
+        now = self.flow(problem, tau_end=self.times[-1]).at(tau=self.times[-1])
+        sizes = [float(np.linalg.norm(part)) for part in _factors(instance, now)]
+        log_share = 2.0 * (problem.log_alpha - self.times[-1]) - math.log(math.prod(sizes))
+        return {
+            **super().summarise(instance, problem),
+            "log10 of σ²/(|U||V|) at the end": log_share / math.log(10.0),
+        }
 
     def controls(self) -> Sequence[Control]:
         """Return a start from which the flow cannot leave a saddle."""
