@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
@@ -138,6 +138,11 @@ class Path:
         """Return q_i = y_i f_i (classification) or f_i (squared loss), shape (k, n)."""
         n = self.reduction.problem.data.n
         return self._gather(log_taus, n, lambda s, clocks, c: compiled.state_outputs(clocks, c, s.pack))
+
+    def outputs_on(self, log_taus: Floats, X: ArrayLike) -> Floats:
+        """Return f(theta; x) on any inputs, shape (k, m)."""
+        inputs = self.reduction.problem.model.inputs(X)
+        return self.weights(log_taus) @ inputs.typed(np.dtype(np.float64)).T
 
     def weights(self, log_taus: Floats) -> Floats:
         """Return the linear predictors w, shape (k, d)."""

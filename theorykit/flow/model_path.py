@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit.flow.frames import KERNEL, Field
@@ -112,6 +112,12 @@ class ModelPath:
             now, x = self.state(float(log_tau))
             rows.append(now.outputs(float(log_tau), x).ravel())
         return np.array(rows)
+
+    def outputs_on(self, log_taus: Floats, X: ArrayLike) -> Floats:
+        """Return f(theta; x) on any inputs, shape (k, m), or (k, m, c) for c > 1 outputs."""
+        inputs = self.problem.model.inputs(X)
+        states = [(log_tau, *self.state(log_tau)) for log_tau in map(float, log_taus)]
+        return np.array([now.outputs(log_tau, x, inputs) for log_tau, now, x in states])
 
     def parameters(self, log_taus: Floats) -> tuple[Floats, Floats]:
         """Return theta/|theta|, shape (k, P), and log|theta|, shape (k,)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from theorykit.flow.problem import Problem
 
@@ -77,6 +77,9 @@ class FlowPath(Protocol):
 
     def outputs(self, log_taus: Floats) -> Floats:
         """Return what the error of the whole path is measured in, shape (k, outputs of all samples)."""
+
+    def outputs_on(self, log_taus: Floats, X: ArrayLike) -> Floats:
+        """Return f(theta; x) on any inputs, shape (k, m), or (k, m, c) for c > 1 outputs."""
 
     def weights(self, log_taus: Floats) -> Floats:
         """Return the linear predictors w, shape (k, d); `InputError` where the model is not linear in x."""
