@@ -139,10 +139,9 @@ def datasets(task: str = "classification", **ranges: Any) -> st.SearchStrategy[D
     -------
     strategy of Dataset
     """
-    kinds = {"classification": separable, "regression": regression}
-    if task not in kinds:
+    if task not in ("classification", "regression"):
         raise InputError("task", repr(task), "'classification' or 'regression'")
-    return kinds[task](**ranges)
+    return separable(**ranges) if task == "classification" else regression(**ranges)
 
 
 @st.composite
