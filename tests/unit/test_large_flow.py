@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import theorykit as tk
+from theorykit.experiments import load_experiment, run_experiment
 from theorykit.models import CNN, MLP
 
 P = 11
@@ -182,3 +183,25 @@ def test_progress_rises_to_one() -> None:
     flow(tau_end=0.05, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1.0)
+
+
+def test_preset_keeps_its_state_and_goes_on_from_it(tmp_path: Path) -> None:
+    small = ["data.p=7", "model.widths=[16]", "flow.tau_end=0.05", "flow.points=5"]
+    loaded = load_experiment("fig-2a", overrides=small)
+    first = run_experiment(loaded, out=tmp_path)
+    written = (tmp_path / "checkpoint.npz").stat().st_mtime_ns
+    again = run_experiment(loaded, out=tmp_path, resume=True)
+    assert again.summary["diagnostics"]["counts"] == first.summary["diagnostics"]["counts"]
+    assert again.summary["moments"] == first.summary["moments"]
+    assert (tmp_path / "checkpoint.npz").stat().st_mtime_ns == written
+    other = load_experiment("fig-2a", overrides=[*small, "problem.alpha=2.0"])
+    with pytest.raises(tk.InputError, match="of another run"):
+        run_experiment(other, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["fig-2a", "fig-4"])
+def test_shape_of_presets_of_modular_addition(name: str) -> None:
+    end = "flow.log_t_end=5.0" if name == "fig-4" else "flow.tau_end=0.02"
+    result = run_experiment(load_experiment(name, overrides=["data.p=7", "model.widths=[16]", end, "flow.points=5"]))
+    assert result.trajectory.status == "reached_end"
+    assert result.trajectory.settings["dtype"] == "float32"

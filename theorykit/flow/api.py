@@ -193,7 +193,7 @@ def gradient_flow(
     if not isinstance(problem, Problem):
         raise InputError("problem", type(problem).__name__, "a Problem")
     log_tau_end = log_end(problem, s_end, tau_end, log_t_end)
-    method = _method(problem, method, dtype)
+    method = method_of(problem, method, dtype)
     _check_streamed(method, companion, checkpoint, checkpoint_every)
     if confirm and not companion:
         raise InputError("confirm", "True with companion=False", "a companion, too: both measure the error")
@@ -246,7 +246,7 @@ def gradient_flow(
     )  # fmt: skip
 
 
-def _method(problem: Problem, method: str, dtype: str | None) -> str:
+def method_of(problem: Problem, method: str, dtype: str | None) -> str:
     """Return the method, with that for large nets where it is asked for or "auto" stands for it."""
     if dtype is None:
         large = method == "auto" and not problem.reducible and problem.model.parameters >= STREAMED_FROM

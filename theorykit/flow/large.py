@@ -83,7 +83,13 @@ class Streamed(Trajectory):
         return theta / max(size, 1e-300), math.log(size) if size > 0.0 else -math.inf
 
     def at(
-        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, ArrayLike] | None = None
+        self,
+        *,
+        s: float | None = None,
+        tau: float | None = None,
+        log_tau: float | None = None,
+        log_t: float | None = None,
+        directions: Mapping[str, ArrayLike] | None = None,
     ) -> Snapshot:
         """Raise: there is no dense output."""
         raise InputError("at", "a large flow, which keeps no dense output", "stats at the points of save=")
