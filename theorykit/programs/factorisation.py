@@ -123,7 +123,9 @@ def factorisation_point(
     largest = float(np.abs(flows).max()) or 1.0  # the squares may leave the float range
     loss = float(_upper(_loss(data, first, second, decay)))
     curvature, direction = _negative_curvature(data, first, second, M, decay)
-    return FactorisationPoint(loss, lower, largest * float(np.linalg.norm(flows / largest)), operator_norm_upper(M), M, curvature, direction)
+    return FactorisationPoint(
+        loss, lower, largest * float(np.linalg.norm(flows / largest)), operator_norm_upper(M), M, curvature, direction
+    )
 
 
 def _negative_curvature(
