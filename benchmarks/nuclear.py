@@ -1,11 +1,10 @@
 """Nuclear-norm completion: theorykit next to CVXPY with Clarabel and SCS, all judged by the same certificate.
 
-Matrices of d x d with a share of the entries observed: the multiplication table ij, and random matrices of rank 3 (which
-5 % of the entries do not determine), both over symmetric matrices; and over all matrices the table, with that share and
-with three times as many entries, and random ones of rank 3. Every contender runs in a process of its own (imports and compilation
-warmed up first), and may take 120 seconds.
-
-    python benchmarks/nuclear.py [--quick | --full] [--out FILE.json]
+Matrices of d x d with a share of the entries observed: the multiplication table ij, and random matrices of rank 3
+(which 5 % of the entries do not determine), both over symmetric matrices; and over all matrices the table, with that
+share and with three times as many entries, and random ones of rank 3. Every contender runs in a process of its own
+(imports and compilation warmed up first), and may take 120 seconds. python benchmarks/nuclear.py [--quick | --full]
+[--out FILE.json]
 """
 
 from __future__ import annotations
