@@ -101,7 +101,7 @@ def test_a_short_flow_says_what_it_did_not_reach(run: Run) -> None:
 
 
 def test_a_crossing_of_the_start_up_is_no_event_in_s(run: Run) -> None:
-    out = run("simulate", "digits", "--profile", "quick").out
+    out = run("simulate", "digits-diagonal", "--profile", "quick").out
     assert "cos_kernel is above 0.99 from the start (s = " in out
     assert "cos_kernel falls through 0.99 at s = 0.98" in out
 

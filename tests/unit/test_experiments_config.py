@@ -72,7 +72,12 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_presets_have_their_full_sizes():
-    assert {"digits", "fig-1a", "fig-1b", "fig-3"} <= set(preset_names())
+    figures = {"fig-1a", "fig-1b", "fig-2a", "fig-2b", "fig-2c", "fig-3", "fig-4"}
+    assert figures | {"digits", "digits-cnn", "digits-diagonal"} <= set(preset_names())
+    for name in ("fig-2a", "fig-4"):
+        full = load_experiment(name, profile="paper").settings
+        assert full["data"] == {"kind": "modular", "p": 97, "operation": "addition", "fraction": 0.4, "seed": 0}
+        assert (full["model"]["widths"], full["model"]["bias"]) == ([1024], True)
     first = load_experiment("fig-1a").settings
     assert first["data"] == {"kind": "sparse_sign", "n": 256, "d": 100_000, "k": 3, "n_test": 10_000, "seed": 0}
     second = load_experiment("fig-1b").settings
@@ -85,13 +90,21 @@ def test_presets_have_their_full_sizes():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_has_a_smaller_quick_profile(name):
-    assert load_experiment(name, profile="quick").settings != load_experiment(name).settings
+    assert load_experiment(name, profile="quick").settings != load_experiment(name, profile="paper").settings
+
+
+def test_nets_of_millions_of_gradients_are_quick_unless_told_otherwise():
+    for name in ("fig-2a", "fig-2b", "fig-2c", "fig-4", "digits", "digits-cnn"):
+        assert load_experiment(name).profile == "quick"
+    alphas = [member.settings["problem"]["alpha"] for member in load_experiment("fig-2b").members]
+    assert alphas == [2.0, 4.0, 8.0, 16.0]
 
 
 def test_the_digits_example_is_the_preset():
     example = Path(__file__).parents[2] / "examples" / "digits.toml"
     for profile in ("paper", "quick"):
-        assert load_experiment(example, profile=profile).settings == load_experiment("digits", profile=profile).settings
+        preset = load_experiment("digits-diagonal", profile=profile)
+        assert load_experiment(example, profile=profile).settings == preset.settings
 
 
 def replaced(old, new):

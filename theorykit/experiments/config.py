@@ -113,9 +113,9 @@ def load_experiment(
                       init ["theory"], a name that the model knows, seed of its draw [0]; with init = "perturbed"
                       also sigma [1e-3], the standard deviation of the entries of theta(0)
         [flow]        s_end [2.5] (at most 1000) or tau_end = s_end log alpha (at most 1e5 with either key) or
-                      log_t_end, the only end without weight decay; s needs alpha > 1; rtol [1e-6] (1e-12 to 1e-2),
-                      points [200], spacing ["linear" in s or tau; "log" in t without weight decay], method and dtype
-                      as in `theorykit.flow.gradient_flow`
+                      log_t_end, the only end without weight decay; s needs alpha > 1; rtol [1e-6] (1e-12 to 3e-2),
+                      points [200], spacing ["linear" in s or tau; "log" in t without weight decay, where "loglog" in
+                      log t is another], method and dtype as in `theorykit.flow.gradient_flow`
         [predictors]  kernel [true for diagonal, linear, matrix_factorization], rich [true for diagonal nets of degree 2
                       and matrices of full rank, where the theory has it], c [0.3] of the early and late times T-_c and
                       T+_c, s = 1 - c and 1 + c

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -134,7 +133,7 @@ def run_experiment(
     trajectory = gradient_flow(
         problem,
         **{key: value for key, value in settings["flow"].items() if key not in ("points", "spacing")},
-        **_kept(folder, resume, inspect.signature(gradient_flow).parameters),
+        **_kept(folder, resume, problem, settings["flow"]),
         save=_save_points(settings, problem),
         events=_crossings(settings["events"], predictors),
         directions=predict.directions(predictors, settings, problem),
@@ -159,9 +158,11 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
-def _kept(folder: Path | None, resume: bool, known: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(folder: Path | None, resume: bool, problem: Problem, flow: Mapping[str, Any]) -> dict[str, Any]:
     """Return where the flow keeps its state while it runs; an old state goes unless it is to be resumed."""
-    if folder is None or "checkpoint" not in known:
+    from theorykit.flow.api import method_of
+
+    if folder is None or method_of(problem, flow.get("method", "auto"), flow.get("dtype")) != "streamed":
         return {}
     if not resume:
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -190,8 +191,8 @@ def _save_points(settings: Settings, problem: Problem) -> SaveAt:
 
     flow = settings["flow"]
     points = flow["points"]
-    if "log_t_end" in flow or flow.get("spacing") == "log":
-        return SaveAt(num=points, spacing="log")
+    if "log_t_end" in flow or "log" in flow.get("spacing", ""):
+        return SaveAt(num=points, spacing=flow.get("spacing", "log"))
     if problem.log_alpha <= 0.0:
         return SaveAt(num=points)
     s_end = flow["s_end"] if "s_end" in flow else flow["tau_end"] / problem.log_alpha
@@ -252,7 +253,7 @@ def _read_moments(settings: Settings, trajectory: Trajectory, problem: Problem) 
     """Return the statistics at the moments that are save points, and at the end; None past the end of the flow."""
     last = len(trajectory.s) - 1
     moments: dict[str, dict[str, Any] | None] = {}
-    if np.isfinite(trajectory.s).all() and settings["flow"].get("spacing") != "log":
+    if np.isfinite(trajectory.s).all() and "log" not in settings["flow"].get("spacing", ""):
         for name, s in _moments(settings).items():
             index = int(np.argmin(np.abs(trajectory.s - s)))
             reached = trajectory.s[index] >= s * (1.0 - 1e-9)

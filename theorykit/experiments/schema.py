@@ -26,7 +26,7 @@ STATISTICS = [
 ]
 """What [events] may watch."""
 
-TIGHTEST, LOOSEST = 1e-12, 1e-2  # rtol, as `theorykit.flow.gradient_flow` takes it (which is slow to import)
+TIGHTEST, LOOSEST = 1e-12, 3e-2  # rtol, as `theorykit.flow.gradient_flow` takes it (which is slow to import)
 
 _REQUIRED = object()
 _SHORTEST, _LONGEST = 1e-100, 1000.0  # s_end: all that happens does so around s = 1
@@ -406,7 +406,7 @@ _TABLES: dict[str, dict[str, tuple[Check, Any]]] = {
         "log_t_end": (finite, None),
         "rtol": (partial(finite, minimum=TIGHTEST, maximum=LOOSEST), 1e-6),
         "points": (partial(integer, minimum=2, maximum=_MOST_POINTS), 200),
-        "spacing": (partial(choice, known=["linear", "log"]), None),
+        "spacing": (partial(choice, known=["linear", "log", "loglog"]), None),
         "method": (text, None),
         "dtype": (partial(choice, known=["float64", "float32"]), None),
     },
