@@ -71,6 +71,13 @@ class MatrixCompletion(Claim):
             Control("test loss fallen already at s = 0.7", self._too_early),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return a fall to a hundredth, and a training loss that is gone to 1e-9."""
+        return (
+            Control("fall to a hundredth by s = 2", lambda given, _: _tightest([self._fallen(given, 2.0, 0.01)])),
+            Control("training loss below 1e-9", lambda given, _: _tightest([self._trained(given, 1e-9)])),
+        )
+
     def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
         """Return the losses of the figure, and the distances to both predictors."""
         trajectory, least = self._flow(instance), self._least_nuclear(instance.data)
@@ -114,25 +121,27 @@ class MatrixCompletion(Claim):
 
     def _of_losses(self, instance: Instance) -> list[_Slack]:
         """Return the slacks of the three bounds on losses."""
+        flat, error = _plateau(self._flow(instance), instance)
+        spread = flat.max() / flat.min() - 1.0
+        constant = _Slack(1.0 - spread / _FLAT, 2.0 * error / _FLAT)
+        return [self._trained(instance, _TRAINED), constant, self._fallen(instance, 2.0, _FALLEN)]
+
+    def _trained(self, instance: Instance, level: float) -> _Slack:
+        """Return by how much the training loss from s = 0.1 to 0.65 lies below a level."""
         trajectory = self._flow(instance)
         inside = (trajectory.s > 0.1 - 1e-9) & (trajectory.s < 0.65 + 1e-9)
-        train = trajectory.stats["train_loss"][inside].max() / _TRAINED
-        trained = _Slack(1.0 - train, trajectory.errors["train_loss"][inside].max() / _TRAINED)
-        flat, error = _plateau(trajectory, instance)
-        spread = flat.max() / flat.min() - 1.0
-        return [
-            trained,
-            _Slack(1.0 - spread / _FLAT, 2.0 * error / _FLAT),
-            self._fallen(instance, 2.0),
-        ]
+        loss, error = (
+            float(values[inside].max()) for values in (trajectory.stats["train_loss"], trajectory.errors["train_loss"])
+        )
+        return _Slack(1.0 - loss / level, error / level)
 
-    def _fallen(self, instance: Instance, s: float) -> _Slack:
-        """Return by how much the test loss at s lies below a third of its plateau."""
+    def _fallen(self, instance: Instance, s: float, level: float) -> _Slack:
+        """Return by how much the test loss at s lies below a share of its plateau."""
         trajectory = self._flow(instance)
         flat, error = _plateau(trajectory, instance)
         loss, off = _test_loss(trajectory, instance, s)
         share = loss / flat.min()
-        return _Slack(1.0 - share / _FALLEN, share * (off + error) / _FALLEN)
+        return _Slack(1.0 - share / level, share * (off + error) / level)
 
     def _of_early(self, instance: Instance) -> _Slack:
         distance, error = self._early(instance, _LOG_LARGE)
@@ -164,7 +173,7 @@ class MatrixCompletion(Claim):
         return _tightest(self._of_losses(replace(instance, data=data)))
 
     def _too_early(self, instance: Instance, problem: Problem) -> Measurement:
-        return _tightest([self._fallen(instance, 0.7)])
+        return _tightest([self._fallen(instance, 0.7, _FALLEN)])
 
 
 def _instance(data: Dataset, seed: int) -> Instance:
