@@ -20,6 +20,7 @@ from theorykit.predictors import (
     log_loss_ceiling,
     log_loss_floor,
     log_loss_floor_printed,
+    output_bound,
 )
 
 SCALES = st.tuples(
@@ -101,7 +102,8 @@ def test_end_of_the_kernel_phase_has_the_second_order_of_lemma_c5():
             log_A = (2 * (degree - 1) + 1.0) * log_alpha
             end = kernel_phase_end(log_alpha, -log_alpha, degree, 0.5, 2.0, 0.03)
             rest.append(end - log_alpha + math.log(log_A) / degree)
-        assert abs(rest[2] - rest[1]) < 1e-4 and abs(rest[1] - rest[0]) < 1e-2
+        assert abs(rest[2] - rest[1]) < 1e-4
+        assert abs(rest[1] - rest[0]) < 1e-2
 
 
 @pytest.mark.parametrize("degree", [2, 3, 6])
@@ -161,6 +163,24 @@ def test_no_feature_moves_by_half_the_margin_within_the_radius(model, X, init):
         moved = model.features(X, center + radius * step / np.linalg.norm(step))
         furthest = max(furthest, float(np.linalg.norm(moved - still, axis=1).max()))
     assert 0.0 < furthest <= 0.5 * margin
+
+
+@pytest.mark.parametrize(("model", "X", "init"), list(_models()), ids=lambda value: getattr(value, "name", ""))
+def test_no_output_on_the_unit_sphere_exceeds_its_bound(model, X, init):
+    """Climb from random points, so that the bound is met by outputs near the largest."""
+    rng = np.random.default_rng(2)
+    bound = output_bound(model, X)
+    for i, cotangent in enumerate(np.eye(len(X))):
+        largest = 0.0
+        for _ in range(4):
+            theta = rng.standard_normal(model.parameters)
+            for _ in range(60):
+                theta /= np.linalg.norm(theta)
+                sign = np.sign(model.output(theta, X)[i])
+                theta = theta + sign * model.vjp(theta, X, cotangent) / bound[i]
+            largest = max(largest, abs(float(model.output(theta / np.linalg.norm(theta), X)[i])))
+        assert largest <= bound[i] * (1.0 + 1e-12)
+        assert largest >= 0.05 * bound[i]
 
 
 def test_radius_of_a_diagonal_net_is_attained():

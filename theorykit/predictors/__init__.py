@@ -15,7 +15,7 @@ from theorykit.predictors.early import (
     log_loss_floor,
     log_loss_floor_printed,
 )
-from theorykit.predictors.radius import curvature_bound, feature_radius
+from theorykit.predictors.radius import curvature_bound, feature_radius, output_bound
 
 __all__ = [
     "curvature_bound",
@@ -29,6 +29,7 @@ __all__ = [
     "log_loss_floor_printed",
     "log_normaliser",
     "log_normaliser_printed",
+    "output_bound",
     "transition_time",
     "window",
 ]
