@@ -43,6 +43,7 @@ _HOMES = {
     "Sweep": "flow",
     "TheorykitError": "_numerics.errors",
     "Trajectory": "flow",
+    "Trial": "checking",
     "gradient_descent": "flow",
     "gradient_flow": "flow",
     "sweep": "flow",
@@ -68,6 +69,7 @@ __all__ = [
     "Sweep",
     "TheorykitError",
     "Trajectory",
+    "Trial",
     "__version__",
     "checking",
     "datasets",
@@ -102,7 +104,7 @@ if TYPE_CHECKING:
         report,
     )
     from theorykit._numerics.errors import FlowError, InconsistentError, InputError, NotSeparableError, TheorykitError
-    from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
+    from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, Trial, verify
     from theorykit.datasets import Dataset
     from theorykit.flow import (
         Crossing,

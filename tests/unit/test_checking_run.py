@@ -507,9 +507,10 @@ def test_a_measurement_without_ladder_is_a_slack(tmp_path: Path) -> None:
     for slack, verdict in ((0.5, "supported"), (0.05, "inconclusive"), (-0.5, "refuted")):
         source = KNOWN.replace('Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))', "None")
         write(tmp_path, source, measure=f"return Measurement({slack}, 0.0, 0.1, extra={{'more': 7.0}})")
-        result = tk.verify("toy.known", paths=[tmp_path], instances=1)  # `instances` is for ladders: draws are kept
+        result = tk.verify("toy.known", paths=[tmp_path], instances=2)
         for row in result.results:
-            assert (row.verdict, row.measured, row.ladder, row.instances) == (verdict, pytest.approx(slack), (), 3)
+            assert (row.verdict, row.measured, row.ladder, row.instances) == (verdict, slack, (), 2)
+            assert row.predicted is None
             assert row.detail[0]["more"] == 7.0
 
 

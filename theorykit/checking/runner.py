@@ -23,16 +23,20 @@ from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
 from theorykit._version import __version__
 from theorykit.checking import contract
-from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Tools
+from theorykit.checking.claim import Claim, Tools
 from theorykit.checking.contract import every, measurement, numbers
 from theorykit.checking.discover import discover
 from theorykit.checking.expansion import Expansion
+from theorykit.checking.instance import Family, Instance, Trial
+from theorykit.checking.measurement import Assumption, Control, Measurement
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.verdict import Verdict, combine, judge_slacks, judge_value, worst
+from theorykit.checking.verdict import Verdict, combine, decisive, judge_slacks, judge_value, worst
 from theorykit.flow import Problem
 
 PROFILES = ("quick", "full", "paper")
 _LARGE = 10**8  # entries of training and test data from which an instance runs alone
+
+Measure = Callable[[Problem | None], Measurement]
 
 
 class Progress(Protocol):
@@ -71,7 +75,7 @@ class Outcome:
     """Everything one claim said about one instance."""
 
     claim: str
-    family: tuple[Any, ...]
+    family: Family
     index: int
     variants: dict[str, Judged]
     controls: dict[str, Judged]
@@ -94,7 +98,7 @@ class _Task:
     seed: int
     rtol: float
     large: bool
-    families: tuple[tuple[Any, ...], ...]
+    families: tuple[Family, ...]
 
 
 def verify(
@@ -163,8 +167,7 @@ def verify(
         for task, done in _run_all(tasks, jobs):
             finished[task] = done
             if progress is not None:
-                model, loss, degree, *_ = task.families[0]
-                progress.advance(len(task.work), f"{model} {loss} L={degree}, instance {task.index + 1}")
+                progress.advance(len(task.work), f"{_family_text(task.families[0])}, instance {task.index + 1}")
     except KeyboardInterrupt:
         interrupted = True
     outcomes = undrawn + [one for task in tasks for one in finished.get(task, ())]  # not as workers happened to end
@@ -173,6 +176,11 @@ def verify(
         __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
         found.broken, found.warnings, settings,
     )  # fmt: skip
+
+
+def _family_text(family: Family) -> str:
+    degree = None if family.degree is None else f"L={family.degree}"
+    return " ".join(part for part in (family.model, family.loss, degree) if part)
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
@@ -184,12 +192,12 @@ def _tasks(
     claims: Sequence[type[Claim]], paths: tuple[str, ...], profile: str, seed: int, count: int | None, rtol: float
 ) -> tuple[list[_Task], list[Outcome]]:
     """Group (claim, instance) pairs by the problem they share; claims that draw none are failures already."""
-    groups: dict[tuple[Any, ...], list[tuple[str, int, tuple[Any, ...]]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[str, int, Family]]] = {}
     large: dict[tuple[Any, ...], bool] = {}
     undrawn: list[Outcome] = []
     tools = Tools(profile, rtol)
     for claim in claims:
-        for index in range(count if count is not None and claim.expansion is not None else claim.draws[profile]):
+        for index in range(count if count is not None and claim.kind != "figure" else claim.draws[profile]):
             try:
                 drawn = _drawn(claim(tools), seed, index)
                 if not drawn:
@@ -198,10 +206,9 @@ def _tasks(
                 undrawn.append(_undrawn(claim, index, error))
                 continue
             for position, instance in enumerate(drawn):
-                key = (index, *instance.key)
+                key = (index, *(instance.key if isinstance(instance, Instance) else (claim.id, position)))
                 groups.setdefault(key, []).append((claim.id, position, instance.family))
-                test = instance.data.test.n * instance.data.d if instance.data.test is not None else 0
-                large[key] = instance.data.X.size + test > _LARGE
+                large[key] = isinstance(instance, Instance) and _entries(instance) > _LARGE
     tasks = [
         _Task(
             key[0], tuple((claim, position) for claim, position, _ in work), paths, profile, seed, rtol, large[key],
@@ -212,14 +219,20 @@ def _tasks(
     return tasks, undrawn
 
 
-def _drawn(claim: Claim, seed: int, index: int) -> list[Instance]:
-    return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance)
+def _entries(instance: Instance) -> int:
+    """Return how many numbers the training and test inputs have."""
+    test = instance.data.test
+    return instance.data.X.size + (test.n * instance.data.d if test is not None else 0)
+
+
+def _drawn(claim: Claim, seed: int, index: int) -> list[Instance | Trial]:
+    return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance, Trial)
 
 
 def _undrawn(claim: type[Claim], index: int, error: BaseException) -> Outcome:
     """Return the outcome of a claim whose instances could not be drawn."""
     return Outcome(
-        claim.id, (None,) * 5, index, dict.fromkeys(claim.variants, Judged("inconclusive")),
+        claim.id, Family(None), index, dict.fromkeys(claim.variants, Judged("inconclusive")),
         dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(claim, error), 0.0,
     )  # fmt: skip
 
@@ -257,7 +270,7 @@ def _run(task: _Task) -> list[Outcome]:
     """Run all claims of a task on its instance."""
     tools = Tools(task.profile, task.rtol)
     known = _claims_by_id(task.paths)
-    drawn: dict[str, list[Instance]] = {}
+    drawn: dict[str, list[Instance | Trial]] = {}
     outcomes = []
     with one_blas_thread():
         for identifier, position in task.work:
@@ -268,7 +281,7 @@ def _run(task: _Task) -> list[Outcome]:
     return outcomes
 
 
-def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
+def _outcome(claim: Claim, instance: Instance | Trial, task: _Task) -> Outcome:
     """Judge all variants and controls of a claim on one instance; a check that raises is inconclusive and says why."""
     began = time.perf_counter()
     variants: dict[str, Judged] = dict.fromkeys(claim.variants, Judged("inconclusive"))
@@ -294,7 +307,7 @@ def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
             controls = {twin.name: _judge_control(claim, twin, instance, task.profile) for twin in twins}
             resolution = _resolution(claim, twins, instance, task.profile)
             variants = {v: _judge(claim, instance, task.profile, v, resolution) for v in claim.variants}
-            last = instance.at(claim.ladders[task.profile][-1]) if claim.expansion is not None else instance.at(1.0)
+            last = _problems(claim, instance, task.profile)[-1][1]
             summary = numbers(f"{name}.summarise", claim.summarise(instance, last))
             if task.index == 0:
                 traces = contract.traces(f"{name}.traces", claim.traces(instance, last))
@@ -306,34 +319,34 @@ def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
     )
 
 
-def _judge(claim: Claim, instance: Instance, profile: str, variant: str, resolution: float) -> Judged:
-    def measure(problem: Problem) -> Measurement:
+def _judge(claim: Claim, instance: Instance | Trial, profile: str, variant: str, resolution: float) -> Judged:
+    def measure(problem: Problem | None) -> Measurement:
         return _measured(claim, instance, problem, variant)
 
     return _judge_with(claim, measure, instance, profile, resolution)
 
 
-def _judge_control(claim: Claim, control: Control, instance: Instance, profile: str) -> Judged:
-    def measure(problem: Problem) -> Measurement:
+def _judge_control(claim: Claim, control: Control, instance: Instance | Trial, profile: str) -> Judged:
+    def measure(problem: Problem | None) -> Measurement:
         return _measured_by(control, instance, problem)
 
     return _judge_with(claim, measure, instance, profile, claim.resolution)
 
 
-def _measured(claim: Claim, instance: Instance, problem: Problem, variant: str) -> Measurement:
+def _measured(claim: Claim, instance: Instance | Trial, problem: Problem | None, variant: str) -> Measurement:
     return measurement(f"{type(claim).__name__}.measure", claim.measure(instance, problem, variant))
 
 
-def _measured_by(control: Control, instance: Instance, problem: Problem) -> Measurement:
+def _measured_by(control: Control, instance: Instance | Trial, problem: Problem | None) -> Measurement:
     return measurement(f"control {control.name!r}", control.measure(instance, problem))
 
 
-def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, profile: str) -> float:
+def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance | Trial, profile: str) -> float:
     """Return the distance from the claim's prediction to the nearest one of a control that shares its measurement."""
     nearest = claim.resolution
     if claim.expansion is None:
         return nearest
-    problem = instance.at(claim.ladders[profile][-1])
+    problem = _problems(claim, instance, profile)[-1][1]
     predicted = _measured(claim, instance, problem, claim.variants[-1]).predicted
     for control in controls:
         if control.shared:
@@ -341,17 +354,28 @@ def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, p
     return nearest
 
 
-def _judge_with(
-    claim: Claim, measure: Callable[[Problem], Measurement], instance: Instance, profile: str, resolution: float
-) -> Judged:
-    """Climb the ladder with one measurement and judge what it extrapolates to (without a ladder: a slack)."""
+def _problems(claim: Claim, instance: Instance | Trial, profile: str) -> list[tuple[float, Problem | None]]:
+    """Return the scales at which a claim is measured, with the problems there: one, and none, for a trial.
+
+    Raises
+    ------
+    InputError
+        A claim about a limit yields trials, which have no scale.
+    """
+    if isinstance(instance, Trial):
+        if claim.expansion is not None:
+            wanted = "Instance objects, or expansion = None: a trial has no scale along which a limit is approached"
+            raise InputError(f"{type(claim).__name__}.instances", f"the Trial {instance.label!r}", wanted)
+        return [(math.nan, None)]
+    scales = claim.ladders[profile] if claim.has_ladder() else (1.0,)
+    return [(log_alpha, instance.at(log_alpha)) for log_alpha in scales]
+
+
+def _judge_with(claim: Claim, measure: Measure, instance: Instance | Trial, profile: str, resolution: float) -> Judged:
+    """Climb the ladder with one measurement and judge what it extrapolates to, or the slacks on it."""
+    rungs = [(log_alpha, measure(problem)) for log_alpha, problem in _problems(claim, instance, profile)]
     if claim.expansion is None:
-        one = measure(instance.at(1.0))
-        verdict = judge_slacks([(one.measured - one.predicted, one.error)])
-        return Judged(
-            verdict, one.measured, one.predicted, one.integrator, one.certificate, one.sampling, extra=dict(one.extra)
-        )
-    rungs = [(log_alpha, measure(instance.at(log_alpha))) for log_alpha in claim.ladders[profile]]
+        return _weigh(rungs, claim.has_ladder() and isinstance(instance, Instance))
     judged = _extrapolate(claim, claim.expansion, rungs, resolution)
     further = [
         _extrapolate(
@@ -360,6 +384,18 @@ def _judge_with(
         for i in range(len(rungs[0][1].also))
     ]
     return replace(judged, verdict=combine([judged.verdict, *further]))
+
+
+def _weigh(rungs: list[tuple[float, Measurement]], has_ladder: bool) -> Judged:
+    """Judge the slacks of all rungs, and what each has beside it; the number is the one on which that turns."""
+    every = [(log_alpha, one) for log_alpha, rung in rungs for one in (rung, *rung.also)]
+    slacks = [(one.measured - one.predicted, one.error) for _, one in every]
+    one = every[decisive(slacks)][1]
+    ladder = tuple(Rung(log_alpha, rung.measured, rung.error) for log_alpha, rung in rungs) if has_ladder else ()
+    return Judged(
+        judge_slacks(slacks), one.measured, one.predicted, one.integrator, one.certificate, one.sampling, rungs=ladder,
+        extra=dict(one.extra),
+    )  # fmt: skip
 
 
 def _extrapolate(
@@ -394,7 +430,7 @@ def _extrapolate(
 
 def _assemble(claim: type[Claim], outcomes: Iterable[Outcome], seed: int) -> list[ClaimResult]:
     """Join the instances of each family into one result per variant."""
-    families: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
+    families: dict[Family, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.claim == claim.id:
             families[outcome.family].append(outcome)
@@ -405,27 +441,24 @@ def _assemble(claim: type[Claim], outcomes: Iterable[Outcome], seed: int) -> lis
     return results
 
 
-def _result(
-    claim: type[Claim], family: tuple[Any, ...], members: list[Outcome], variant: str, seed: int
-) -> ClaimResult:
-    model, loss, degree, p, c = family
+def _result(claim: type[Claim], family: Family, members: list[Outcome], variant: str, seed: int) -> ClaimResult:
     judged = [member.variants[variant] for member in members]
     verdict = combine(item.verdict for item in judged)
     failure = next((member.failure for member in members if member.failure is not None), None)
     if failure is not None and verdict != "refuted":
         verdict = "inconclusive"
-    controls = tuple(_control_result(name, members) for name in claim.control_names)
+    joined = _joined if claim.expansion is not None else _tightest
+    controls = tuple(_control_result(name, members, joined) for name in claim.control_names)
     reason = next((member.reason for member in members if member.reason), None)
-    value, predicted, error = _joined(judged)
-    first = next((item for item in judged if item.rungs), judged[0])
+    shown, value, predicted, error = joined(judged)
     return ClaimResult(
         claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
-        model, loss, degree, verdict, claim.expected[variant], predicted, value, error,
-        _worst_control(controls, verdict), controls, first.rungs, len(members), seed,
+        family.model, family.loss, family.degree, verdict, claim.expected[variant], predicted, value, error,
+        _worst_control(controls, verdict), controls, shown.rungs, len(members), seed,
         sum(member.wall_s for member in members),
-        limit_fit=first.fitted,
+        limit_fit=shown.fitted,
         detail=tuple(_detail(member, variant) for member in members),
-        summary={"p": p, "c": c} | _distributions(members),
+        summary=_setting(family) | _distributions(members),
         failure=failure,
         reason=reason if verdict == "not-applicable" else None,
         traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
@@ -437,11 +470,21 @@ def _result(
     )  # fmt: skip
 
 
-def _joined(judged: list[Judged]) -> tuple[float | None, float | None, dict[str, float | None]]:
-    """Return the mean over instances, the mean prediction, and the error budget: worst of each part, and the spread."""
+def _setting(family: Family) -> dict[str, Any]:
+    """Return what tells families apart beside model, loss and degree, as far as it applies."""
+    found: dict[str, Any] = {} if family.p is None else {"p": family.p, "c": family.c}
+    return found if family.init in (None, "theory") else found | {"init": family.init}
+
+
+Joined = tuple[Judged, float | None, float | None, dict[str, float | None]]
+
+
+def _joined(judged: list[Judged]) -> Joined:
+    """Return an instance to show, and over all: mean, mean prediction, and the worst of each error with the spread."""
+    shown = next((item for item in judged if item.rungs), judged[0])
     found = [item for item in judged if math.isfinite(item.value)]
     if not found:
-        return None, None, {"total": None}
+        return shown, None, None, {"total": None}
     values = np.array([item.value for item in found])
     parts = {
         "integrator": max(item.integrator for item in found),
@@ -454,12 +497,23 @@ def _joined(judged: list[Judged]) -> tuple[float | None, float | None, dict[str,
     with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float
         mean, predicted = float(values.mean()), float(np.mean([item.predicted for item in found]))
         parts["instances"] = float(np.max(np.abs(values - mean)))
-    return mean, predicted, {**parts, "total": max(item.error for item in found) + parts["instances"]}
+    return shown, mean, predicted, {**parts, "total": max(item.error for item in found) + parts["instances"]}
 
 
-def _control_result(name: str, members: list[Outcome]) -> ControlResult:
+def _tightest(judged: list[Judged]) -> Joined:
+    """Return the instance on which a statement about slacks turns; a bare slack is compared with no prediction."""
+    found = [item for item in judged if item.verdict != "not-applicable"] or judged
+    item = found[decisive([(item.value - item.predicted, item.error) for item in found])]
+    if not math.isfinite(item.value):
+        return item, None, None, {"total": None}
+    error = {"integrator": item.integrator, "certificate": item.certificate}
+    sampling = {"sampling": item.sampling} if item.sampling > 0.0 else {}
+    return item, item.value, item.predicted or None, {**error, **sampling, "total": item.error}
+
+
+def _control_result(name: str, members: list[Outcome], joined: Callable[[list[Judged]], Joined]) -> ControlResult:
     judged = [member.controls[name] for member in members]
-    value, predicted, error = _joined(judged)
+    _, value, predicted, error = joined(judged)
     return ControlResult(name, combine(item.verdict for item in judged), value, predicted, error["total"])
 
 

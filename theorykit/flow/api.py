@@ -166,7 +166,7 @@ def gradient_flow(
     """
     if not isinstance(problem, Problem):
         raise InputError("problem", type(problem).__name__, "a Problem")
-    log_tau_end = _end(problem, s_end, tau_end, log_t_end)
+    log_tau_end = log_end(problem, s_end, tau_end, log_t_end)
     rtol = finite("rtol", rtol, minimum=_TIGHTEST)
     if rtol > _LOOSEST:
         raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
@@ -219,7 +219,7 @@ def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> 
     return ModelEngine(problem, directions, method)
 
 
-def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
+def log_end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
     """Return log(tau_end); without weight decay the clock is t itself."""
     ends = {"s_end": s_end, "tau_end": tau_end, "log_t_end": log_t_end}
     given = [name for name, value in ends.items() if value is not None]

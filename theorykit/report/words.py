@@ -74,9 +74,11 @@ def setting(result: ClaimResult) -> str:
 
 
 def exponents(result: ClaimResult, equals: str = " = ") -> str:
-    """Return the exponents p and c of a result, as far as it has them."""
+    """Return the exponents p and c of a result, and a start other than the theory's, as far as it has them."""
     known = [(name, result.summary.get(name)) for name in ("p", "c")]
-    return ", ".join(f"{name}{equals}{value:.3g}" for name, value in known if isinstance(value, (int, float)))
+    parts = [f"{name}{equals}{value:.3g}" for name, value in known if isinstance(value, (int, float))]
+    init = result.summary.get("init")
+    return ", ".join([*parts, f"init{equals}{init}"] if isinstance(init, str) else parts)
 
 
 def comparison(results: Sequence[ClaimResult]) -> str:
@@ -155,7 +157,7 @@ def broken_text(entry: dict[str, str]) -> str:
 
 def theory(result: ClaimResult) -> str:
     """Return what the claim says about the number: a value, or for a slack a bound."""
-    return f"≥ {number(result.predicted)}" if result.is_slack else number(result.predicted)
+    return f"≥ {number(result.predicted or 0.0)}" if result.is_slack else number(result.predicted)
 
 
 def coincide(results: Sequence[ClaimResult]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.models import DiagonalNet
 from theorykit.predictors import window
 from theorykit.programs import kkt_residuals
 
@@ -96,6 +97,7 @@ class ReachesKKT(_Late):
         logs = np.concatenate([log_u, log_v])
         theta = np.exp(logs - logs.max())  # only the direction counts, and |theta| may leave the float range
         signed = instance.data.X * instance.data.y[:, None]
+        assert isinstance(instance.model, DiagonalNet)
         q = signed @ instance.model.weights(theta)
         gradients = instance.model.features(signed, theta)
         found = kkt_residuals(theta, q, gradients, degree)

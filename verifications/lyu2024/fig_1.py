@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.stats import beta
 
 from theorykit import Problem, SaveAt, Trajectory, gradient_flow
-from theorykit.checking import Claim, Control, Instance, Measurement, Source
+from theorykit.checking import Claim, Control, Instance, Measurement, Source, clopper_pearson
 from theorykit.experiments import build_problem, load_experiment
 from theorykit.models import DiagonalNet
 
-_CONFIDENCE = 0.99
 _S_END, _POINTS = 2.5, 100
 _COARSER = 100.0  # accuracies need fewer digits than limits: rtol 1e-6 by default
 
@@ -168,16 +166,9 @@ def _slack_of(bound: Bound, trajectory: Trajectory, instance: Instance) -> tuple
     if bound.statistic == "train_accuracy":  # a count of samples, without sampling error: half a sample is the slack
         return value - bound.level + 0.5 / instance.data.n, 0.0
     assert instance.data.test is not None
-    low, high = _clopper_pearson(value, instance.data.test.n)
+    count = instance.data.test.n
+    low, high = clopper_pearson(round(value * count), count)
     return (value - bound.level, value - low) if bound.above else (bound.level - value, high - value)
-
-
-def _clopper_pearson(share: float, count: int) -> tuple[float, float]:
-    """Return the exact 99 % confidence interval of a frequency."""
-    hits, tail = round(share * count), 0.5 * (1.0 - _CONFIDENCE)
-    low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
-    high = beta.ppf(1.0 - tail, hits + 1, count - hits) if hits < count else 1.0
-    return float(low), float(high)
 
 
 def _shuffled(instance: Instance) -> Instance:

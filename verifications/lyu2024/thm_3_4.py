@@ -11,6 +11,7 @@ from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
 from theorykit.datasets import Dataset
 from theorykit.flow import Snapshot
+from theorykit.models import DiagonalNet
 from theorykit.predictors import kernel_direction, log_normaliser, log_normaliser_printed, window
 
 from ._common import BOTH_LOSSES, assumption_tests, diagonal_instances
@@ -63,6 +64,7 @@ class KernelRegime(Claim):
 
     def _direction(self, instance: Instance) -> np.ndarray:
         separator = self.max_margin(instance.data, 2)
+        assert isinstance(instance.model, DiagonalNet)
         return kernel_direction(instance.model, separator.w, separator.certificate.lower)
 
     def _printed(self, instance: Instance, problem: Problem) -> float:
@@ -108,6 +110,7 @@ class KernelRegime(Claim):
             labels = -data.y
         other = self.max_margin(Dataset.from_arrays(data.X, labels), 2)
         snapshot = self._snapshot(instance, problem)
+        assert isinstance(instance.model, DiagonalNet)
         direction = kernel_direction(instance.model, other.w, other.certificate.lower)
         normaliser = self._corrected(instance, problem)
 
