@@ -1,0 +1,131 @@
+"""Random classification problems on every kind of model, and what the theory says about their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit import NotSeparableError
+from theorykit.checking import Assumption, Claim, Instance
+from theorykit.datasets import Dataset
+from theorykit.models import CNN, MLP, HomogeneousModel, MatrixFactorization
+from theorykit.programs import kernel_svm
+
+Floats = NDArray[np.float64]
+
+SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
+    (MatrixFactorization(4), "theory"),
+    (MLP((4, 4, 1), "z^2"), "twin"),
+    (MLP((3, 4, 4, 1), "z^2"), "twin"),
+    (CNN((6,), (4,), 3, "z^2", window=2), "twin"),
+)
+"""Models with two continuous derivatives, and the names of their starts of zero output."""
+
+KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
+    (MLP((4, 8, 1), "relu", bias=True), "twin"),
+    (CNN((6,), (8,), 3, "relu", window=2), "twin"),
+)
+"""ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
+
+_SAMPLES = 4
+
+
+def classification_instances(
+    rng: np.random.Generator,
+    models: tuple[tuple[HomogeneousModel, str], ...],
+    *,
+    loss: str = "exponential",
+    p: float = 1.0,
+    c: float = 0.3,
+) -> Iterator[Instance]:
+    """Yield a random data set (inputs on the sphere or random entries, random labels) and a random start for every model."""
+    for model, init in models:
+        y = rng.choice([-1.0, 1.0], _SAMPLES)
+        X = random_inputs(rng, model, _SAMPLES)
+        seed = int(rng.integers(2**31))
+        data = Dataset.from_arrays(X, y, name="entries" if isinstance(model, MatrixFactorization) else "sphere")
+        yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)
+
+
+def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[np.float64 | np.intp]:
+    """Return inputs of a model: uniform on the unit sphere, or different entries of a matrix."""
+    if not isinstance(model, MatrixFactorization):
+        gaussian = rng.standard_normal((n, model.d))  # type: ignore[attr-defined]
+        return gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True)
+    entries = np.array(list(combinations_with_replacement(range(model.d), 2)))
+    return entries[rng.permutation(len(entries))[:n]]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The kernel max-margin predictor of an instance.
+
+    Attributes
+    ----------
+    theta_bar : ndarray, shape (P,)
+    signed : ndarray, shape (n, P)
+        y_i grad f_i(theta_bar).
+    direction : ndarray, shape (P,)
+        h*, of norm 1.
+    margin : float
+        gamma, proved from below.
+    uncertainty, off : float
+        Relative width of the proved interval of gamma, and a bound on the distance of `direction` to the exact h*.
+    """
+
+    theta_bar: Floats
+    signed: Floats
+    direction: Floats
+    margin: float
+    uncertainty: float
+    off: float
+
+
+def kernel_predictor(claim: Claim, instance: Instance) -> Kernel:
+    """Return the certified kernel predictor; computed once for all claims of a run."""
+    return claim.tools.remember(("kernel predictor", instance.key), lambda: _predictor(instance, instance.data.y))
+
+
+def shuffled_predictor(claim: Claim, instance: Instance) -> Kernel:
+    """Return that of the same inputs with their labels rotated by one (all turned round, if that changes nothing)."""
+    labels = np.roll(instance.data.y, 1)
+    if np.array_equal(labels, instance.data.y):
+        labels = -labels
+    return claim.tools.remember(("shuffled predictor", instance.key), lambda: _predictor(instance, labels))
+
+
+def _predictor(instance: Instance, y: Floats) -> Kernel:
+    theta_bar = instance.at(1.0).direction
+    features = instance.model.features(instance.data.X, theta_bar)
+    found = kernel_svm(features, y)
+    assert found.w is not None
+    certificate = found.certificate
+    uncertainty = certificate.upper / certificate.lower - 1.0
+    return Kernel(
+        theta_bar, np.asarray(features * y[:, None]), found.w / found.norm, certificate.lower, uncertainty,
+        found.distance_bound / found.norm,
+    )  # fmt: skip
+
+
+def assumption_tests(claim: Claim, instance: Instance) -> list[Assumption]:
+    """Test homogeneity (3.1), zero output at the start (3.2) and separability of the features (3.3)."""
+    model, data = instance.model, instance.data
+    theta = np.random.default_rng(0).standard_normal(model.parameters)
+    f, scaled = model.output(theta, data.X), model.output(2.0 * theta, data.X)
+    off = float(np.max(np.abs(scaled - 2.0**model.degree * f)) / np.max(np.abs(scaled)))
+    theta_bar = instance.at(1.0).direction
+    size = float(np.linalg.norm(theta_bar)) ** model.degree * float(np.max(np.abs(f)))
+    start = float(np.max(np.abs(model.output(theta_bar, data.X)))) / size
+    try:
+        margin = kernel_predictor(claim, instance).margin
+    except NotSeparableError as error:
+        margin = -error.margin_at_most
+    return [
+        Assumption("homogeneity (3.1), relative defect", off < 1e-12, off),
+        Assumption("zero output (3.2), relative to a random direction's", start < 1e-14, start),
+        Assumption("separable NTK features (3.3), certified margin", margin > 0.0, margin),
+    ]
