@@ -53,8 +53,8 @@ def test_at_reads_the_dense_output(trajectory):
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        ({}, "s: got neither or both of s and tau; wanted exactly one"),
-        ({"s": 1.0, "tau": 1.0}, "s: got neither or both of s and tau"),
+        ({}, "s: got no time; wanted exactly one"),
+        ({"s": 1.0, "tau": 1.0}, "s: got s and tau; wanted exactly one"),
         ({"tau": 100.0}, "tau: got 100; wanted at most"),
         ({"tau": 0.0}, "tau: got 0; wanted a finite number > 0"),
         ({"tau": -1.0}, "tau: got -1; wanted a finite number > 0"),

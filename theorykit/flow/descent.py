@@ -79,7 +79,13 @@ class Descent(Trajectory):
         return np.array(self._saved["w"])
 
     def at(
-        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, ArrayLike] | None = None
+        self,
+        *,
+        s: float | None = None,
+        tau: float | None = None,
+        log_tau: float | None = None,
+        log_t: float | None = None,
+        directions: Mapping[str, ArrayLike] | None = None,
     ) -> Snapshot:
         """Raise: a descent has no dense output."""
         raise InputError("at", "a descent, which has nothing between its steps", "stats at the points of save=")

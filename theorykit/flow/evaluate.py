@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from theorykit._numerics.errors import InputError
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
+from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.flow.reduction import SLAVING_ERROR, Frame, Integration, Reduction, Segment, Status, integrate, reduce
 from theorykit.losses import SQUARED, log_loss, loss_code
+from theorykit.models import Inputs
 
 Floats = NDArray[np.float64]
 
 _LARGE = 2**20  # entries of X from which two runs side by side gain more than they disturb each other
 _ENTRIES_AT_ONCE = 2**22  # coordinates held in memory at a time (32 MiB an array)
 _TEST_ENTRIES_AT_ONCE = 2**26  # for the test points, which are streamed once for every such batch of weights
+_LINEAR = 1e-200  # of log u - log sigma below which the displacement is linear in the exponents to every digit
 _ADVICE = {
     Status.REACHED_END: "reached the end",
     Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
@@ -139,6 +143,40 @@ class Path:
         n = self.reduction.problem.data.n
         return self._gather(log_taus, n, lambda s, clocks, c: compiled.state_outputs(clocks, c, s.pack))
 
+    def outputs_on(self, log_tau: float, inputs: Inputs | None) -> Floats:
+        """Return f at one time on other inputs, or those of the training data (None)."""
+        if inputs is not None:
+            return np.asarray(inputs.values @ self.weights(np.array([log_tau]))[0])
+        q = self.outputs(np.array([log_tau]))[0]
+        return q if self.squared else q * self.problem.data.y
+
+    def slopes(self, log_tau: float) -> tuple[Floats, float]:
+        """Return d loss_i/df_i at one time, shape (n,), and the logarithm of a scale that multiplies it."""
+        if self.squared:
+            mantissa, log_scale = self.residuals(np.array([log_tau]))
+            return 2.0 * mantissa[0], float(log_scale[0])
+        return scaled_slopes(self.problem, self.outputs_on(log_tau, None))
+
+    def displacement(self, log_tau: float) -> tuple[Floats, float]:
+        """Return h = alpha^L e^(-L tau) (theta/sigma - theta_bar) at one time: unit vector (2d,) and log norm."""
+        if not self.reduction.balanced:
+            raise InputError("h", "a start whose output is not zero", "a flow from a multiple of (1, 1)")
+        log_taus = np.array([log_tau])
+        [(_, segment, clocks)] = self.pieces(log_taus)
+        c = segment.states(clocks)
+        parts = np.hstack(compiled.state_coordinates(clocks, c, segment.pack))[0]
+        log_sigma = float(self.log_sigma(log_taus)[0])
+        log_size = self.reduction.log_scale - self.problem.log_alpha  # theta_bar = e^log_size (1, 1)
+        shift = (1 - self.degree) * log_size
+        if segment.frame == Frame.RICH:
+            parts = parts - log_sigma
+        elif np.max(np.abs(parts)) < _LINEAR:
+            b = compiled.exponents(c, segment.pack)[0]
+            return unit_and_log(self.degree * np.concatenate([b, -b]), shift)
+        largest = max(float(parts.max()), 0.0)  # e^largest leaves the float range late in the flow
+        scaled = np.exp(parts - largest) - math.exp(-largest) if largest > 1.0 else np.expm1(parts)
+        return unit_and_log(scaled, shift + self.degree * log_sigma + (largest if largest > 1.0 else 0.0))
+
     def weights(self, log_taus: Floats) -> Floats:
         """Return the linear predictors w, shape (k, d)."""
         d = self.reduction.problem.data.d
@@ -215,7 +253,7 @@ class Path:
             parts = compiled.state_coordinates(clocks, c, segment.pack)
             if segment.frame == Frame.RICH:
                 parts = tuple(part - log_sigma[where][:, None] for part in parts)
-            elif np.max(np.abs(parts[0])) < 1e-6:  # too near the start for a difference: its first-order form
+            elif np.max(np.abs(parts[0])) < _LINEAR:
                 b = compiled.exponents(c, segment.pack)
                 with np.errstate(divide="ignore"):
                     first = np.log(self.degree * np.linalg.norm(b, axis=1) * math.sqrt(2.0))

@@ -73,9 +73,7 @@ class Field:
     @cached_property
     def log_shares(self) -> Floats:
         """Logarithms of the samples' shares in the mean, shape (n,) or (n, 1)."""
-        data = self.problem.data
-        weights = np.ones(data.n) if data.weights is None else data.weights
-        logs = np.log(weights / weights.sum())
+        logs = np.log(self.problem.shares)
         return logs if self.problem.model.outputs == 1 else logs[:, None]
 
     def log_tau(self, clock: float) -> float:

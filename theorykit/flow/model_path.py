@@ -16,6 +16,7 @@ from theorykit.flow.frames import KERNEL, Field
 from theorykit.flow.model_flow import SLAVED_FROM, Integration, Segment, check_scale, integrate, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
 from theorykit.flow.ode.stepping import Status
+from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.losses import log_losses, margins
 from theorykit.models import DiagonalNet, Inputs, Linear
@@ -112,6 +113,29 @@ class ModelPath:
             now, x = self.state(float(log_tau))
             rows.append(now.outputs(float(log_tau), x).ravel())
         return np.array(rows)
+
+    def outputs_on(self, log_tau: float, inputs: Inputs | None) -> Floats:
+        """Return f at one time on other inputs, or those of the training data (None)."""
+        now, x = self.state(log_tau)
+        return now.outputs(log_tau, x, inputs)
+
+    def slopes(self, log_tau: float) -> tuple[Floats, float]:
+        """Return d loss_i/df_i at one time, shaped as the outputs, and the logarithm of a scale that multiplies it."""
+        now, x = self.state(log_tau)
+        if self.problem.loss == "squared":
+            mantissa, log_scale = now.residuals(log_tau, x)
+            return 2.0 * mantissa, log_scale
+        return scaled_slopes(self.problem, now.outputs(log_tau, x))
+
+    def displacement(self, log_tau: float) -> tuple[Floats, float]:
+        """Return h = alpha^L e^(-L tau) (theta/sigma - theta_bar) at one time: unit vector (P,) and log norm."""
+        if not self.integration.zero_output:
+            raise InputError("h", "a start whose output is not zero", "a flow from a direction of zero output")
+        now, x = self.state(log_tau)
+        if now.frame == KERNEL:
+            return unit_and_log(x)
+        log_sigma = now.log_sigma(log_tau)
+        return unit_and_log(x - _exp(log_sigma) * self.problem.direction, (self.problem.model.degree - 1) * log_sigma)
 
     def parameters(self, log_taus: Floats) -> tuple[Floats, Floats]:
         """Return theta/|theta|, shape (k, P), and log|theta|, shape (k,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit.flow.problem import Problem
+from theorykit.losses import log_derivatives
+from theorykit.models import Inputs
 
 Floats = NDArray[np.float64]
 
@@ -78,6 +81,15 @@ class FlowPath(Protocol):
     def outputs(self, log_taus: Floats) -> Floats:
         """Return what the error of the whole path is measured in, shape (k, outputs of all samples)."""
 
+    def outputs_on(self, log_tau: float, inputs: Inputs | None) -> Floats:
+        """Return f at one time on other inputs, or those of the training data (None)."""
+
+    def slopes(self, log_tau: float) -> tuple[Floats, float]:
+        """Return d loss_i/df_i at one time, shaped as the outputs, and the logarithm of a scale that multiplies it."""
+
+    def displacement(self, log_tau: float) -> tuple[Floats, float]:
+        """Return h = alpha^L e^(-L tau) (theta/sigma - theta_bar) at one time: unit vector (P,) and log norm."""
+
     def weights(self, log_taus: Floats) -> Floats:
         """Return the linear predictors w, shape (k, d); `InputError` where the model is not linear in x."""
 
@@ -92,3 +104,22 @@ class FlowPath(Protocol):
 
     def frames(self) -> list[dict[str, Any]]:
         """Return the frames in the order in which they were used."""
+
+
+def scaled_slopes(problem: Problem, f: Floats) -> tuple[Floats, float]:
+    """Return d loss_i/df_i, shaped as f, over a scale, and the logarithm of that: no slope leaves the float range."""
+    logs, signs = log_derivatives(problem.loss, f, problem.data.y)
+    top = float(logs.max())
+    if top == -math.inf:
+        return np.zeros_like(f), 0.0
+    return signs * np.exp(logs - top), top
+
+
+def unit_and_log(vector: Floats, log_scale: float = 0.0) -> tuple[Floats, float]:
+    """Return a vector's direction and the logarithm of its norm times e^log_scale; (0, -inf) for 0."""
+    largest = float(np.max(np.abs(vector)))
+    if largest == 0.0:
+        return np.zeros_like(vector), -math.inf
+    scaled = vector / largest
+    norm = float(np.linalg.norm(scaled))
+    return scaled / norm, math.log(largest) + math.log(norm) + log_scale

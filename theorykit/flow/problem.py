@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,12 @@ class Problem:
     def reducible(self) -> bool:
         """Whether the flow is that of a diagonal net in its dual reduction: n numbers instead of 2d."""
         return isinstance(self.model, DiagonalNet) and self.data.weights is None
+
+    @cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """The samples' shares p_i in the mean, shape (n,)."""
+        weights = np.ones(self.data.n) if self.data.weights is None else self.data.weights
+        return weights / weights.sum()
 
     @property
     def log_A(self) -> float:  # noqa: N802 - the theory's name

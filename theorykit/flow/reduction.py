@@ -42,6 +42,7 @@ _CLOCK_CHANGE = 0.1  # tau up to which steps are taken in log tau
 _WEAKEST = 1e-4  # square root of the relative eigenvalue below which a direction of the tangent kernel counts as null
 _STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apart
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
+_STALE = 0.5  # change of log A within a step up to which the Jacobian at its start serves
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
 _SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
@@ -462,7 +463,8 @@ class _Run:
             self.status = Status.REACHED_END
         elif status == radau.REACHED_END:
             self.log_tau = log_tau_stop
-            self._change_clock()
+            if self.log_clock:
+                self._change_clock()
         else:
             self._change_frame(pack)
 
@@ -478,7 +480,7 @@ class _Run:
         status = radau.RUNNING
         # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
         # with another solution (the collapse to zero), which no error estimate sees
-        widest = 1.0 if self.frame == Frame.RICH else math.inf
+        widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame()
         while status == radau.RUNNING and self.counts[radau.STEPS] < _MOST_STEPS:
             record = (np.empty(_CHUNK), np.empty(_CHUNK), np.empty((_CHUNK, r)), np.empty((_CHUNK, 3, r)))
             try:
@@ -509,8 +511,27 @@ class _Run:
 
     def _next_change(self) -> float:
         """Return the log tau of the change of clock (or the end)."""
-        change = math.log(_CLOCK_CHANGE)
-        return min(change, self.log_tau_end) if self.log_clock and self.decaying else self.log_tau_end
+        if self.log_clock and self.decaying:
+            return min(math.log(_CLOCK_CHANGE), self.log_tau_end)
+        uncapped = self._uncapped_from()
+        return min(self.log_tau_end, math.log(uncapped)) if uncapped > math.exp(self.log_tau) else self.log_tau_end
+
+    def _uncapped_from(self) -> float:
+        """Return tau from which A is integrated as it falls in the kernel frame, uncapped (squared loss; else 0)."""
+        if not (self._squared and self.decaying and self.frame == Frame.KERNEL):
+            return 0.0
+        power = 2.0 * (self.reduction.problem.model.degree - 1)
+        return self.reduction.log_scale - (self._log_cap() + self.reduction.problem.log_weight_decay) / power
+
+    def _widest_in_kernel_frame(self) -> float:
+        """Return the widest step over which A, and with it the Jacobian at the start of the step, does not go stale.
+
+        Newton's iteration with a Jacobian that is far too stiff hardly moves, and so seems to have converged.
+        """
+        falls = self._squared and self.decaying and not self.log_clock
+        if not falls or math.exp(self.log_tau) < self._uncapped_from() * (1.0 - 1e-12):
+            return math.inf
+        return _STALE / (2.0 * (self.reduction.problem.model.degree - 1))
 
     def _change_clock(self) -> None:
         before = self._log_gain() if self._squared else 0.0

@@ -8,7 +8,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ from theorykit._numerics.errors import FlowError, InputError, unknown_name
 from theorykit._numerics.serial import plain, replacing
 from theorykit._numerics.validate import finite, vector
 from theorykit.flow.events import Crossing, Event, check_events, find
-from theorykit.flow.path import Floats, FlowPath
+from theorykit.flow.path import Floats, FlowPath, unit_and_log
+from theorykit.flow.problem import Problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,37 +137,55 @@ class Trajectory:
         last: Floats = self._saved[name]
         return last
 
+    @property
+    def step_ends(self) -> Floats:
+        """Log tau (log t without weight decay) at the end of every accepted step: times for `at`, shape (steps,).
+
+        Raises
+        ------
+        InputError
+            A loaded trajectory.
+        """
+        return self._computed("step_ends")[0].step_ends()
+
     def at(
-        self, *, s: float | None = None, tau: float | None = None, directions: Mapping[str, ArrayLike] | None = None
+        self,
+        *,
+        s: float | None = None,
+        tau: float | None = None,
+        log_tau: float | None = None,
+        log_t: float | None = None,
+        directions: Mapping[str, ArrayLike] | None = None,
     ) -> Snapshot:
         """Return everything about the flow at one time of its dense output.
 
         Parameters
         ----------
-        s, tau : float
-            The time: exactly one of them.
+        s, tau, log_tau, log_t : float
+            The time: exactly one of them. Without weight decay, `log_t`, and `log_tau` is the same.
         directions : dict of array_like, shape (d,), optional
             Further predictors for statistics ``cos_NAME``.
 
         Raises
         ------
         InputError
-            Neither or both times, a time past the end, or a loaded trajectory.
+            No time or several, a time past the end, one that needs weight decay, or a loaded trajectory.
         """
-        if (s is None) == (tau is None):
-            raise InputError("s", "neither or both of s and tau", "exactly one of them")
+        path, companion = self._computed("at")
+        name, log_time = _log_time(path.problem, {"s": s, "tau": tau, "log_tau": log_tau, "log_t": log_t})
+        if log_time > path.end + 1e-12:
+            last = _in_clock(path.problem, name, path.end)
+            given = _in_clock(path.problem, name, log_time)
+            raise InputError(name, f"{given:g}", f"at most {last:g}, to where the flow was followed")
+        further = unit_directions(directions, path.problem.data.d)
+        own, other = (p.pointed({**p.directions, **further}) for p in (path, companion))
+        return Snapshot(own, other, min(log_time, path.end))
+
+    def _computed(self, name: str) -> tuple[FlowPath, FlowPath]:
+        """Return the path and its companion, where the trajectory has them."""
         if self._path is None or self._companion is None:
-            raise InputError("at", "a loaded trajectory", "one that was computed in this session")
-        problem, end = self._path.problem, math.exp(self._path.end)
-        name, given = ("s", s) if s is not None else ("tau", tau)
-        time = finite(name, given, above=0.0)
-        if name == "s":
-            time, end = problem.tau_at(time), end / problem.log_alpha
-        if math.log(time) > self._path.end + 1e-12:
-            raise InputError(name, f"{given:g}", f"at most {end:g}, to where the flow was followed")
-        further = unit_directions(directions, problem.data.d)
-        own, other = (p.pointed({**p.directions, **further}) for p in (self._path, self._companion))
-        return Snapshot(own, other, min(math.log(time), self._path.end))
+            raise InputError(name, "a loaded trajectory", "one that was computed in this session")
+        return self._path, self._companion
 
     def crossings(self, event: Crossing, *, directions: Mapping[str, ArrayLike] | None = None) -> tuple[Event, ...]:
         """Return the crossings of one statistic, looked for after the fact.
@@ -183,11 +202,9 @@ class Trajectory:
         InputError
             Unknown statistic, or a loaded trajectory.
         """
-        if self._path is None or self._companion is None:
-            raise InputError("crossings", "a loaded trajectory", "one that was computed in this session")
-        paths = [self._path, self._companion]
+        paths = list(self._computed("crossings"))
         if directions is not None:
-            unit = unit_directions(directions, self._path.problem.data.d)
+            unit = unit_directions(directions, paths[0].problem.data.d)
             paths = [path.pointed(unit) for path in paths]
         check_events(paths[0].names, (event,))
         return find(paths[0], paths[1], (event,), self._log_tau, {})
@@ -296,7 +313,15 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The flow at one time, with the companion run's values for the error of anything made of it."""
+    """The flow at one time, with the companion run for the error of anything made of it.
+
+    Attributes
+    ----------
+    path, companion : FlowPath
+        The run, and that at ten times the tolerance.
+    log_tau : float
+        The time: log(lambda t), or log t without weight decay.
+    """
 
     path: FlowPath = field(repr=False)
     companion: FlowPath = field(repr=False)
@@ -312,8 +337,28 @@ class Snapshot:
         self._check(name)
         if name.startswith("test_"):
             raise InputError("name", repr(name), "a statistic of the training data: test ones have no error estimate")
-        own, other = self[name], float(self.companion.statistics(np.array([self.log_tau]), [name])[name][0])
-        return max(abs(own - other), ROUND_OFF * abs(own))
+        return self.estimate(lambda now: now[name])[1]
+
+    def estimate(self, measure: Callable[[Snapshot], float]) -> tuple[float, float]:
+        """Return (value, estimated global error) of any number that is made of a snapshot.
+
+        Examples
+        --------
+        >>> import theorykit as tk
+        >>> data = tk.datasets.sparse_sign(n=4, d=10, k=3, seed=0)
+        >>> problem = tk.Problem(tk.models.DiagonalNet(d=10), data, log_alpha=30.0, log_weight_decay=-30.0)
+        >>> flow = tk.gradient_flow(problem, s_end=0.6)
+        >>> size, error = flow.at(s=0.5).estimate(lambda now: now.h[1])
+        >>> bool(size > 0.0 and error < 1e-6)
+        True
+        """
+        own, other = measure(self), measure(self.looser)
+        return own, max(abs(own - other), ROUND_OFF * abs(own))
+
+    @cached_property
+    def looser(self) -> Snapshot:
+        """The companion run at the same time."""
+        return Snapshot(self.companion, self.companion, self.log_tau)
 
     @property
     def names(self) -> list[str]:
@@ -332,23 +377,99 @@ class Snapshot:
     @cached_property
     def companion_weights(self) -> Floats:
         """The same from the run at ten times the tolerance."""
-        return self.companion.weights(np.array([self.log_tau]))[0]
+        return self.looser.weights
 
     @cached_property
+    def _parameters(self) -> tuple[Floats, float]:
+        units, logs = self.path.parameters(np.array([self.log_tau]))
+        return units[0], float(logs[0])
+
+    @property
     def direction(self) -> Floats:
         """theta/|theta|, shape (P,)."""
-        return self.path.parameters(np.array([self.log_tau]))[0][0]
+        return self._parameters[0]
 
-    @cached_property
+    @property
     def log_norm(self) -> float:
         """log|theta|: theta itself may leave the float range."""
-        return float(self.path.parameters(np.array([self.log_tau]))[1][0])
+        return self._parameters[1]
 
     @cached_property
     def log_coordinates(self) -> tuple[Floats, Floats]:
         """log|u| and log|v|, shapes (d,)."""
         log_u, log_v = self.path.log_coordinates(np.array([self.log_tau]))
         return log_u[0], log_v[0]
+
+    @cached_property
+    def h(self) -> tuple[Floats, float]:
+        """h/|h|, shape (P,), and log|h|, where h = alpha^L e^(-L tau) delta and delta = e^tau theta/alpha - theta_bar.
+
+        Raises
+        ------
+        InputError
+            The flow does not start from zero output.
+        """
+        return self.path.displacement(self.log_tau)
+
+    def outputs(self, X: ArrayLike | None = None) -> Floats:
+        """Return f(theta; x), shape (k,) or (k, classes), on inputs X, or on the training inputs."""
+        model = self.path.problem.model
+        return self.path.outputs_on(self.log_tau, None if X is None else model.inputs(X))
+
+    @cached_property
+    def gradient(self) -> tuple[Floats, float]:
+        """Direction, shape (P,), and log norm of grad L(theta), L the mean loss without weight decay.
+
+        With it dh/dtau = -L h - sigma^(L-1)/lambda grad L(theta), sigma = alpha e^(-tau), and
+        dtheta/dtau = -theta - grad L(theta)/lambda.
+        """
+        problem = self.path.problem
+        slopes, log_scale = self.path.slopes(self.log_tau)
+        pulled = problem.model.vjp(self.direction, problem.data.X, (slopes.T * problem.shares).T)
+        return unit_and_log(pulled, log_scale + (problem.model.degree - 1) * self.log_norm)
+
+    @cached_property
+    def log_loss_rates(self) -> tuple[float, float, float]:
+        """The two parts of d(log L)/dtau = sign e^g - e^a as (sign, g, a), L the mean loss.
+
+        sign e^g = -(degree/L) sum_i p_i loss'_i f_i is what weight decay gives back, e^a = |grad L|^2/(lambda L) what
+        the gradient takes. Without weight decay (0, -inf, a), and d(log L)/dt = -e^a.
+        """
+        problem = self.path.problem
+        log_loss = self["log_train_loss"]
+        taken = 2.0 * self.gradient[1] - log_loss
+        if problem.log_weight_decay == -math.inf:
+            return 0.0, -math.inf, taken
+        slopes, log_scale = self.path.slopes(self.log_tau)
+        f = self.outputs()
+        given = -problem.model.degree * float(np.sum((slopes * f).T * problem.shares))
+        log_given = math.log(abs(given)) + log_scale - log_loss if given != 0.0 else -math.inf
+        return float(np.sign(given)), log_given, taken - problem.log_weight_decay
+
+
+def _log_time(problem: Problem, given: Mapping[str, float | None]) -> tuple[str, float]:
+    """Return which time was given, and log tau there (log t without weight decay)."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        raise InputError("s", " and ".join(names) or "no time", "exactly one of s, tau, log_tau and log_t")
+    [name] = names
+    decaying = problem.log_weight_decay > -math.inf
+    if name in ("log_tau", "log_t"):
+        shift = problem.log_weight_decay if name == "log_t" and decaying else 0.0
+        return name, finite(name, given[name]) + shift
+    time = finite(name, given[name], above=0.0)
+    if name == "tau" and not decaying:
+        raise InputError("tau", f"{time:g} with weight_decay = 0", "log_t, since slow time needs weight decay")
+    return name, math.log(problem.tau_at(time) if name == "s" else time)
+
+
+def _in_clock(problem: Problem, name: str, log_tau: float) -> float:
+    """Return a time as `name` measures it."""
+    if name == "log_tau":
+        return log_tau
+    if name == "log_t":
+        return log_tau - (problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0)
+    return math.exp(log_tau) / (problem.log_alpha if name == "s" else 1.0)
 
 
 def unit_directions(directions: Mapping[str, ArrayLike] | None, d: int) -> dict[str, Floats]:
