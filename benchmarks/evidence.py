@@ -2,7 +2,7 @@
 
 1. flows against SciPy on the raw ODE, 50 random problems;
 2. programs of every kind against other solvers, 200 random instances each, with 1 000 changed certificates
-   that must be refused and the exact proofs of infeasible ones;
+   that must be refused, the exact proofs of infeasible ones, and answers known beforehand;
 3. models against loops in many digits;
 4. error estimates of the general integrators on 1 000 random problems;
 5. the whole suite in profile full: 20 instances a family, ladders to log(alpha) = 2560;
@@ -120,6 +120,24 @@ def nuclear(out: Path) -> tuple[bool, str]:
     return good, (
         f"{_table(rows)}\n\nchanged certificates refused: {_share(tampered, 'rejected')}; "
         f"true ones accepted: {_share(tampered, 'true')}"
+    )
+
+
+def known(out: Path) -> tuple[bool, str]:
+    """Answers known beforehand: completion of low-rank matrices, l1-margins of sparse signs, orthonormal features."""
+    import known_answers
+
+    matrices = known_answers.completions(_INFEASIBLE)
+    margins, features = known_answers.sparse_margins(_FLOWS), known_answers.orthonormal(_INFEASIBLE)
+    good = all(row["recovered"] and row["refuted"] for row in matrices)
+    good = good and all(row["difference"] < 1e-12 for row in [*margins, *features])
+    return good, "\n\n".join(
+        [
+            f"low-rank matrices, 70 % seen: recovered and proved the only optimum: {_share(matrices, 'recovered')}; "
+            f"8 % seen: proved to be no optimum: {_share(matrices, 'refuted')}",
+            _extremes("l1-margins of sparse signs against 1/k (relative)", margins, by="k"),
+            _extremes("K1 of orthonormal features against the sum of y_i phi_i", features, by="n"),
+        ]
     )
 
 
@@ -266,6 +284,7 @@ PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "norms": norms,
     "kernels": kernels,
     "nuclear": nuclear,
+    "known": known,
     "models": models,
     "integrators": integrators,
     "verdicts": verdicts,

@@ -89,7 +89,7 @@ def test_displacement_is_above_the_integral_of_the_loss_bound(degree, tau):
 
 
 def test_bounds_at_times_below_the_float_range():
-    """Where tau underflows both are linear in tau: log(1/loss) >= gamma^2 A tau/8 and |delta| <= G alpha^(L-2) tau/lambda."""
+    """There both are linear in tau: log(1/loss) >= gamma^2 A tau/8 and |delta| <= G alpha^(L-2) tau/lambda."""
     log_alpha, log_lambda, gamma, G = 640.0, -640.0, 0.5, 2.0
     log_tau = np.array([-1930.0, -1935.0])
     log_A = 2.0 * log_alpha - log_lambda

@@ -9,7 +9,8 @@ from theorykit.checking.expansion import Expansion, Fit
 from theorykit.checking.instance import Family, Instance, Trial
 from theorykit.checking.measurement import Assumption, Control, Measurement, clopper_pearson
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.runner import verify
+from theorykit.checking.runner import judge_broken, verify
+from theorykit.checking.store import default_store
 
 __all__ = [
     "Assumption",
@@ -29,6 +30,8 @@ __all__ = [
     "Trial",
     "VerificationResult",
     "clopper_pearson",
+    "default_store",
     "discover",
+    "judge_broken",
     "verify",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -167,6 +168,14 @@ class Claim(ABC):
     def controls(self) -> Sequence[Control]:
         """Return the false twins."""
 
+    def broken(self) -> Sequence[Control]:
+        """Return the statement itself broken on purpose: a changed exponent, constant, norm or time.
+
+        Unlike the controls they are no part of a run: tests refute them, on every family, with the same procedure
+        (`theorykit.checking.judge_broken`).
+        """
+        return ()
+
     def check(self, instance: Any) -> Sequence[Assumption]:
         """Test the assumptions on an instance."""
         return ()
@@ -232,6 +241,23 @@ def _names(controls: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+class Ends(NamedTuple):
+    """The end of a flow, in one of the three ways."""
+
+    s_end: float | None = None
+    tau_end: float | None = None
+    log_t_end: float | None = None
+
+
+def _name(problem: Problem) -> str:
+    """Return a name of a problem that means the same in every process."""
+    parts = (
+        problem.data.fingerprint, problem.model.name, problem.loss, problem.log_alpha, problem.log_weight_decay,
+        hashlib.sha256(problem.direction.tobytes()).hexdigest(),
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
 class Tools:
     """Flows and programs that the claims of one run share, all at one tolerance.
 
@@ -244,6 +270,8 @@ class Tools:
 
     def __init__(self, profile: str, rtol: float = 1e-8) -> None:
         self.profile, self.rtol = profile, rtol
+        self.asked: dict[str, Ends] = {}
+        self._expected: dict[str, Ends] = {}
         self._flows: dict[tuple[Any, ...], tuple[float, Trajectory]] = {}
         self._separators: dict[tuple[Any, ...], MaxMargin | NotSeparableError] = {}
         self._others: dict[Hashable, Any] = {}
@@ -264,14 +292,23 @@ class Tools:
             problem.data.fingerprint, problem.model, problem.loss, problem.log_alpha, problem.log_weight_decay,
             problem.direction.tobytes(),
         )  # fmt: skip
-        end = log_end(problem, s_end, tau_end, log_t_end)
+        name, ends = _name(problem), Ends(s_end, tau_end, log_t_end)
+        end = log_end(problem, *ends)
         known = self._flows.get(key)
         if known is None or known[0] < end:
+            expected = self._expected.get(name)
+            if expected is not None and end < log_end(problem, *expected):
+                ends, end = expected, log_end(problem, *expected)
             trajectory = gradient_flow(
-                problem, s_end=s_end, tau_end=tau_end, log_t_end=log_t_end, rtol=self.rtol, save=SaveAt(num=2)
-            ).raise_for_status()
+                problem, **ends._asdict(), rtol=self.rtol, save=SaveAt(num=2)
+            ).raise_for_status()  # fmt: skip
+            self.asked[name] = ends
             known = self._flows[key] = (end, trajectory)
         return known[1]
+
+    def expect(self, asked: Mapping[str, Ends]) -> None:
+        """Follow flows at least as far as a claim that is not run again did, so that the numbers after it agree."""
+        self._expected |= asked
 
     def max_margin(self, data: Dataset, norm: int) -> MaxMargin:
         """See `Claim.max_margin`."""

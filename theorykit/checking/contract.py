@@ -14,7 +14,7 @@ from theorykit.checking.measurement import Measurement
 from theorykit.checking.verdict import WORST_FIRST
 
 T = TypeVar("T")
-_ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+([.-][a-z0-9]+)*")
+ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+([.-][a-z0-9]+)*")
 _METHODS = ("instances", "measure", "controls")
 
 
@@ -26,7 +26,7 @@ def faults(kind: type[Any]) -> list[str]:
     identifier = getattr(kind, "id", None)
     if identifier is None:
         found.append("lacks an id")
-    elif not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
+    elif not (isinstance(identifier, str) and ID.fullmatch(identifier)):
         found.append(f"id is {identifier!r}; wanted suite.name in lower case, such as 'mine.early'")
     title, source, sort = (getattr(kind, name, None) for name in ("title", "source", "kind"))
     if not (isinstance(title, str) and title.strip()):

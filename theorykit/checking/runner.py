@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import math
 import os
 import platform
 import time
-import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,22 +16,23 @@ import numpy as np
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
+from theorykit._numerics.validate import path as checked_path
 from theorykit._version import __version__
-from theorykit.checking import contract
-from theorykit.checking.claim import Claim, Tools
-from theorykit.checking.contract import every, measurement, numbers
+from theorykit.checking.assemble import assemble
+from theorykit.checking.claim import Claim, Ends, Tools
+from theorykit.checking.contract import every
 from theorykit.checking.discover import discover
-from theorykit.checking.expansion import Expansion
 from theorykit.checking.instance import Family, Instance, Trial
-from theorykit.checking.measurement import Assumption, Control, Measurement
-from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.verdict import Verdict, combine, decisive, judge_slacks, judge_value, worst
-from theorykit.flow import Problem
+from theorykit.checking.judge import judge, judge_control, undrawn_outcome
+from theorykit.checking.measurement import Control
+from theorykit.checking.outcome import Outcome, decode, encode
+from theorykit.checking.result import VerificationResult
+from theorykit.checking.store import Store, result_key
+from theorykit.checking.verdict import Verdict
+from theorykit.models import DiagonalNet
 
 PROFILES = ("quick", "full", "paper")
 _LARGE = 10**8  # entries of training and test data from which an instance runs alone
-
-Measure = Callable[[Problem | None], Measurement]
 
 
 class Progress(Protocol):
@@ -50,41 +46,13 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One statement (a variant or a control) on one instance."""
-
-    verdict: Verdict
-    value: float = math.nan
-    predicted: float = math.nan
-    integrator: float = 0.0
-    certificate: float = 0.0
-    sampling: float = 0.0
-    fit: float = 0.0
-    rungs: tuple[Rung, ...] = ()
-    fitted: dict[str, Any] | None = None
-    extra: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def error(self) -> float:
-        """The whole error."""
-        return self.integrator + self.certificate + self.sampling + self.fit
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Everything one claim said about one instance."""
+class _Work:
+    """One claim on one instance of a task, and where its result is kept."""
 
     claim: str
+    position: int  # among the claim's instances
     family: Family
-    index: int
-    variants: dict[str, Judged]
-    controls: dict[str, Judged]
-    summary: dict[str, float]
-    traces: tuple[dict[str, Any], ...]
-    assumptions: tuple[Assumption, ...]
-    reason: str | None
-    failure: dict[str, str] | None
-    wall_s: float
+    key: str | None
 
 
 @dataclass(frozen=True)
@@ -92,13 +60,17 @@ class _Task:
     """All claims on one drawn instance."""
 
     index: int
-    work: tuple[tuple[str, int], ...]  # claim id, position among the claim's instances
+    work: tuple[_Work, ...]
     paths: tuple[str, ...]
     profile: str
     seed: int
     rtol: float
     large: bool
-    families: tuple[Family, ...]
+    cost: float
+    store: str | None
+
+
+_Done = tuple[int, _Work, Outcome, str | None]  # index of the instance, what was done, what came out, a complaint
 
 
 def verify(
@@ -110,6 +82,7 @@ def verify(
     paths: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
     rtol: float = 1e-8,
+    store: str | os.PathLike[str] | None = None,
 ) -> VerificationResult:
     """Check claims and return their verdicts.
 
@@ -130,6 +103,11 @@ def verify(
     progress : Progress, optional
     rtol : float
         Tolerance of the flows.
+    store : path-like, optional
+        A file of finished results (SQLite; made if it is not there). What an earlier run with the same settings, files
+        of claims, theorykit and libraries finished is taken from it, with the same bits, and what this one finishes is
+        put there at once, so that a run that dies goes on where it was. The command line uses
+        `theorykit.checking.default_store`. A file that cannot be used is a warning, and the run does without.
 
     Returns
     -------
@@ -158,29 +136,86 @@ def verify(
     found = discover(patterns, paths)
     folders = tuple(str(Path(path).resolve()) for path in paths)
     settings = {"patterns": list(patterns), "paths": [os.fspath(path) for path in paths], "instances": instances}
-    tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol)
+    kept = None if store is None else Store(checked_path("store", store))
+    complaints = {} if kept is None or kept.complaint is None else {kept.complaint: None}
+    usable = None if kept is None or not kept.is_open else str(kept.path.resolve())
+    tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol, usable)
+    finished = _recall(tasks, kept)
     if progress is not None:
         progress.start(sum(len(task.work) for task in tasks))
-    finished: dict[_Task, list[Outcome]] = {}
+        if finished:
+            progress.advance(len(finished), "finished by earlier runs")
     interrupted = False
     try:
-        for task, done in _run_all(tasks, jobs):
-            finished[task] = done
+        for index, work, outcome, complaint in _run_all(tasks, finished, jobs):
+            finished[index, work] = outcome
+            complaints |= {} if complaint is None else {complaint: None}
             if progress is not None:
-                progress.advance(len(task.work), f"{_family_text(task.families[0])}, instance {task.index + 1}")
+                progress.advance(1, f"{work.claim}: {_family_text(work.family)}, instance {index + 1}")
     except KeyboardInterrupt:
         interrupted = True
-    outcomes = undrawn + [one for task in tasks for one in finished.get(task, ())]  # not as workers happened to end
-    results = [result for claim in found.claims for result in _assemble(claim, outcomes, seed)]
+        finished = _recall(tasks, kept, recalled=False) | finished  # of tasks that other processes had begun
+    if kept is not None:
+        kept.close()
+    in_order = [finished.get((task.index, work)) for task in tasks for work in task.work]  # not as workers ended
+    outcomes = undrawn + [outcome for outcome in in_order if outcome is not None]
+    results = [result for claim in found.claims for result in assemble(claim, outcomes, seed)]
     return VerificationResult(
         __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
-        found.broken, found.warnings, settings,
+        found.broken, (*found.warnings, *complaints), settings,
     )  # fmt: skip
+
+
+def _recall(tasks: list[_Task], store: Store | None, *, recalled: bool = True) -> dict[tuple[int, _Work], Outcome]:
+    """Return what the store has of the work of all tasks."""
+    found = {}
+    for task in tasks:
+        for work in task.work:
+            text = None if store is None or work.key is None else store.get(work.key)
+            if text is not None:
+                found[task.index, work] = replace(decode(text), recalled=recalled)
+    return found
 
 
 def _family_text(family: Family) -> str:
     degree = None if family.degree is None else f"L={family.degree}"
     return " ".join(part for part in (family.model, family.loss, degree) if part)
+
+
+def judge_broken(
+    claim: type[Claim], profile: str = "quick", seed: int = 0, index: int = 0, rtol: float = 1e-8
+) -> list[tuple[Family, str, Verdict]]:
+    """Judge the versions of a claim that are broken on purpose, on one instance of every family.
+
+    Parameters
+    ----------
+    claim : type
+    profile : {"quick", "full", "paper"}
+    seed, index : int
+        As in `verify`: instance `index` of the run with that seed.
+    rtol : float
+        Tolerance of the flows.
+
+    Returns
+    -------
+    list of tuple
+        Family, what was broken, and the verdict on that; "not-applicable" where an assumption fails.
+
+    Examples
+    --------
+    >>> (found,) = discover(["lyu2024.cor-3.6"]).claims
+    >>> {verdict for _, _, verdict in judge_broken(found)}
+    {'refuted'}
+    """
+    made = claim(Tools(profile, rtol))
+    found: list[tuple[Family, str, Verdict]] = []
+    with one_blas_thread():
+        for instance in _drawn(made, seed, index):
+            applies = all(assumption.holds for assumption in made.check(instance))
+            for twin in every(f"{claim.__name__}.broken", made.broken(), Control):
+                verdict = judge_control(made, twin, instance, profile).verdict if applies else "not-applicable"
+                found.append((instance.family, twin.name, verdict))
+    return found
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
@@ -189,10 +224,17 @@ def _rng(seed: int, index: int) -> np.random.Generator:
 
 
 def _tasks(
-    claims: Sequence[type[Claim]], paths: tuple[str, ...], profile: str, seed: int, count: int | None, rtol: float
+    claims: Sequence[type[Claim]],
+    paths: tuple[str, ...],
+    profile: str,
+    seed: int,
+    count: int | None,
+    rtol: float,
+    store: str | None,
 ) -> tuple[list[_Task], list[Outcome]]:
     """Group (claim, instance) pairs by the problem they share; claims that draw none are failures already."""
-    groups: dict[tuple[Any, ...], list[tuple[str, int, Family]]] = {}
+    groups: dict[tuple[Any, ...], list[_Work]] = {}
+    costs: dict[tuple[Any, ...], float] = {}
     large: dict[tuple[Any, ...], bool] = {}
     undrawn: list[Outcome] = []
     tools = Tools(profile, rtol)
@@ -203,20 +245,33 @@ def _tasks(
                 if not drawn:
                     raise InputError("instances", "none", "at least one")
             except (Exception, SystemExit) as error:
-                undrawn.append(_undrawn(claim, index, error))
+                undrawn.append(undrawn_outcome(claim, index, error))
                 continue
             for position, instance in enumerate(drawn):
-                key = (index, *(instance.key if isinstance(instance, Instance) else (claim.id, position)))
-                groups.setdefault(key, []).append((claim.id, position, instance.family))
-                large[key] = isinstance(instance, Instance) and _entries(instance) > _LARGE
+                group = (index, *(instance.key if isinstance(instance, Instance) else (claim.id, position)))
+                others = groups.setdefault(group, [])
+                # flows go as far as the claims before asked for: these are part of what the numbers depend on
+                before = [(work.claim, work.position) for work in others]
+                key = None if store is None else result_key(
+                    claim, profile=profile, seed=seed, index=index, position=position, rtol=rtol, before=before
+                )  # fmt: skip
+                others.append(_Work(claim.id, position, instance.family, key))
+                costs[group] = costs.get(group, 0.0) + _cost(claim, instance, profile)
+                large[group] = isinstance(instance, Instance) and _entries(instance) > _LARGE
     tasks = [
-        _Task(
-            key[0], tuple((claim, position) for claim, position, _ in work), paths, profile, seed, rtol, large[key],
-            tuple(family for _, _, family in work),
-        )
-        for key, work in groups.items()
-    ]  # fmt: skip
+        _Task(group[0], tuple(work), paths, profile, seed, rtol, large[group], costs[group], store)
+        for group, work in groups.items()
+    ]
     return tasks, undrawn
+
+
+def _cost(claim: type[Claim], instance: Instance | Trial, profile: str) -> float:
+    """Return a guess at how long a claim takes on an instance, to begin with what takes longest: only order counts."""
+    if isinstance(instance, Trial):
+        return 1.0
+    scales = claim.ladders[profile] if claim.has_ladder() else (100.0,)
+    size = instance.data.n if isinstance(instance.model, DiagonalNet) else instance.model.parameters
+    return size * sum(scales) ** 0.5 * (10.0 if claim.kind == "figure" else 1.0)
 
 
 def _entries(instance: Instance) -> int:
@@ -229,321 +284,60 @@ def _drawn(claim: Claim, seed: int, index: int) -> list[Instance | Trial]:
     return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance, Trial)
 
 
-def _undrawn(claim: type[Claim], index: int, error: BaseException) -> Outcome:
-    """Return the outcome of a claim whose instances could not be drawn."""
-    return Outcome(
-        claim.id, Family(None), index, dict.fromkeys(claim.variants, Judged("inconclusive")),
-        dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(claim, error), 0.0,
-    )  # fmt: skip
-
-
-def _failure(claim: type[Claim], error: BaseException) -> dict[str, str]:
-    """Say what was raised, and where in the file of the check."""
-    file = inspect.getfile(claim)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    place = f" ({Path(file).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return {"type": type(error).__name__, "message": f"{error}{place}".strip()}
-
-
-def _run_all(tasks: list[_Task], jobs: int) -> Iterator[tuple[_Task, list[Outcome]]]:
-    """Run small tasks side by side, each on one thread, and large ones alone."""
-    small = [task for task in tasks if not task.large]
+def _run_all(tasks: list[_Task], finished: dict[tuple[int, _Work], Outcome], jobs: int) -> Iterator[_Done]:
+    """Run what is not finished: small tasks side by side, each on one thread, the longest first; large ones alone."""
+    open_tasks = [(task, _flows_of(task, finished)) for task in sorted(tasks, key=lambda task: -task.cost)]
+    open_tasks = [(task, flows) for task, flows in open_tasks if None in flows]
+    small = [(task, flows) for task, flows in open_tasks if not task.large]
     if jobs == 1 or len(small) < 2:
-        yield from ((task, _run(task)) for task in small)
+        for task, flows in small:
+            yield from _run(task, flows)
     else:
         from joblib import Parallel, delayed
 
         parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        yield from parallel(delayed(_labelled)(task) for task in small)
-    yield from ((task, _run(task)) for task in tasks if task.large)
+        for done in parallel(delayed(_run_whole)(task, flows) for task, flows in small):
+            yield from done
+    for task, flows in open_tasks:
+        if task.large:
+            yield from _run(task, flows)
 
 
-def _labelled(task: _Task) -> tuple[_Task, list[Outcome]]:
-    return task, _run(task)
+def _flows_of(task: _Task, finished: dict[tuple[int, _Work], Outcome]) -> list[dict[str, Ends] | None]:
+    """Return for each claim of a task the flows that it asked for, None where it is still to be run."""
+    outcomes = [finished.get((task.index, work)) for work in task.work]
+    return [None if outcome is None else outcome.flows for outcome in outcomes]
+
+
+def _run_whole(task: _Task, flows: list[dict[str, Ends] | None]) -> list[_Done]:
+    return list(_run(task, flows))
 
 
 def _claims_by_id(paths: tuple[str, ...]) -> dict[str, type[Claim]]:
     return {claim.id: claim for claim in discover([], [Path(path) for path in paths]).claims}
 
 
-def _run(task: _Task) -> list[Outcome]:
-    """Run all claims of a task on its instance."""
+def _run(task: _Task, flows: list[dict[str, Ends] | None]) -> Iterator[_Done]:
+    """Run the claims of a task that are not finished (`flows` is None) on its instance, and keep each result."""
     tools = Tools(task.profile, task.rtol)
     known = _claims_by_id(task.paths)
     drawn: dict[str, list[Instance | Trial]] = {}
-    outcomes = []
-    with one_blas_thread():
-        for identifier, position in task.work:
-            claim = known[identifier](tools)
-            if identifier not in drawn:
-                drawn[identifier] = _drawn(claim, task.seed, task.index)
-            outcomes.append(_outcome(claim, drawn[identifier][position], task))
-    return outcomes
-
-
-def _outcome(claim: Claim, instance: Instance | Trial, task: _Task) -> Outcome:
-    """Judge all variants and controls of a claim on one instance; a check that raises is inconclusive and says why."""
-    began = time.perf_counter()
-    variants: dict[str, Judged] = dict.fromkeys(claim.variants, Judged("inconclusive"))
-    controls: dict[str, Judged] = {name: Judged("inconclusive") for name in claim.control_names}
-    summary: dict[str, float] = {}
-    traces: tuple[dict[str, Any], ...] = ()
-    assumptions: tuple[Assumption, ...] = ()
-    reason, failure = None, None
-    name = type(claim).__name__
-    try:
-        assumptions = tuple(every(f"{name}.check", claim.check(instance), Assumption))
-        twins = every(f"{name}.controls", claim.controls(), Control)
-        if tuple(twin.name for twin in twins) != claim.control_names or not twins:
-            names = ", ".join(repr(twin.name) for twin in twins) or "no control"
-            wanted = f"always the same, {', '.join(claim.control_names)}" if claim.control_names else "a false twin"
-            raise InputError(f"{name}.controls", names, wanted)
-        failed = [a for a in assumptions if not a.holds]
-        if failed:
-            reason = "; ".join(f"{a.name} fails ({a.value:.3g})" for a in failed)
-            variants = dict.fromkeys(claim.variants, Judged("not-applicable"))
-            controls = {name: Judged("not-applicable") for name in claim.control_names}
-        else:
-            controls = {twin.name: _judge_control(claim, twin, instance, task.profile) for twin in twins}
-            resolution = _resolution(claim, twins, instance, task.profile)
-            variants = {v: _judge(claim, instance, task.profile, v, resolution) for v in claim.variants}
-            last = _problems(claim, instance, task.profile)[-1][1]
-            summary = numbers(f"{name}.summarise", claim.summarise(instance, last))
-            if task.index == 0:
-                traces = contract.traces(f"{name}.traces", claim.traces(instance, last))
-    except (Exception, SystemExit) as error:
-        failure = _failure(type(claim), error)
-    wall = time.perf_counter() - began
-    return Outcome(
-        claim.id, instance.family, task.index, variants, controls, summary, traces, assumptions, reason, failure, wall
-    )
-
-
-def _judge(claim: Claim, instance: Instance | Trial, profile: str, variant: str, resolution: float) -> Judged:
-    def measure(problem: Problem | None) -> Measurement:
-        return _measured(claim, instance, problem, variant)
-
-    return _judge_with(claim, measure, instance, profile, resolution)
-
-
-def _judge_control(claim: Claim, control: Control, instance: Instance | Trial, profile: str) -> Judged:
-    def measure(problem: Problem | None) -> Measurement:
-        return _measured_by(control, instance, problem)
-
-    return _judge_with(claim, measure, instance, profile, claim.resolution)
-
-
-def _measured(claim: Claim, instance: Instance | Trial, problem: Problem | None, variant: str) -> Measurement:
-    return measurement(f"{type(claim).__name__}.measure", claim.measure(instance, problem, variant))
-
-
-def _measured_by(control: Control, instance: Instance | Trial, problem: Problem | None) -> Measurement:
-    return measurement(f"control {control.name!r}", control.measure(instance, problem))
-
-
-def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance | Trial, profile: str) -> float:
-    """Return the distance from the claim's prediction to the nearest one of a control that shares its measurement."""
-    nearest = claim.resolution
-    if claim.expansion is None:
-        return nearest
-    problem = _problems(claim, instance, profile)[-1][1]
-    predicted = _measured(claim, instance, problem, claim.variants[-1]).predicted
-    for control in controls:
-        if control.shared:
-            nearest = min(nearest, abs(_measured_by(control, instance, problem).predicted - predicted))
-    return nearest
-
-
-def _problems(claim: Claim, instance: Instance | Trial, profile: str) -> list[tuple[float, Problem | None]]:
-    """Return the scales at which a claim is measured, with the problems there: one, and none, for a trial.
-
-    Raises
-    ------
-    InputError
-        A claim about a limit yields trials, which have no scale.
-    """
-    if isinstance(instance, Trial):
-        if claim.expansion is not None:
-            wanted = "Instance objects, or expansion = None: a trial has no scale along which a limit is approached"
-            raise InputError(f"{type(claim).__name__}.instances", f"the Trial {instance.label!r}", wanted)
-        return [(math.nan, None)]
-    scales = claim.ladders[profile] if claim.has_ladder() else (1.0,)
-    return [(log_alpha, instance.at(log_alpha)) for log_alpha in scales]
-
-
-def _judge_with(claim: Claim, measure: Measure, instance: Instance | Trial, profile: str, resolution: float) -> Judged:
-    """Climb the ladder with one measurement and judge what it extrapolates to, or the slacks on it."""
-    rungs = [(log_alpha, measure(problem)) for log_alpha, problem in _problems(claim, instance, profile)]
-    if claim.expansion is None:
-        return _weigh(rungs, claim.has_ladder() and isinstance(instance, Instance))
-    judged = _extrapolate(claim, claim.expansion, rungs, resolution)
-    further = [
-        _extrapolate(
-            claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution
-        ).verdict
-        for i in range(len(rungs[0][1].also))
-    ]
-    return replace(judged, verdict=combine([judged.verdict, *further]))
-
-
-def _weigh(rungs: list[tuple[float, Measurement]], has_ladder: bool) -> Judged:
-    """Judge the slacks of all rungs, and what each has beside it; the number is the one on which that turns."""
-    every = [(log_alpha, one) for log_alpha, rung in rungs for one in (rung, *rung.also)]
-    slacks = [(one.measured - one.predicted, one.error) for _, one in every]
-    one = every[decisive(slacks)][1]
-    ladder = tuple(Rung(log_alpha, rung.measured, rung.error) for log_alpha, rung in rungs) if has_ladder else ()
-    return Judged(
-        judge_slacks(slacks), one.measured, one.predicted, one.integrator, one.certificate, one.sampling, rungs=ladder,
-        extra=dict(one.extra),
-    )  # fmt: skip
-
-
-def _extrapolate(
-    claim: Claim, expansion: Expansion, rungs: list[tuple[float, Measurement]], resolution: float
-) -> Judged:
-    """Fit one ladder; rungs at which the number does not exist are left out."""
-    kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
-    needed = len(expansion.terms) + 2
-    if len(kept) < needed <= len(rungs):
-        got = f"a finite number at {len(kept)} of {len(rungs)} rungs, nan or inf at the others"
-        raise InputError("ladder", got, f"at least {needed} rungs for the form {expansion.form}")
-    x = np.array([log_alpha for log_alpha, _ in kept])
-    fit = expansion.fit(x, [rung.measured for _, rung in kept], np.array([rung.error for _, rung in kept]))
-    last = kept[-1][1]
-    share = fit.carried / last.error if last.error > 0.0 else 0.0
-    certificate, sampling = share * last.certificate, share * last.sampling
-    shown = tuple(
-        Rung(log_alpha, rung.measured, rung.error, rung.predicted if claim.is_limit() else None)
-        for log_alpha, rung in kept
-    )
-    return Judged(
-        judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
-        fit.carried - certificate - sampling, certificate, sampling, fit.spread, shown,
-        {
-            "log_alpha": fit.x.tolist(), "fitted": fit.curve.tolist(), "limit": fit.value, "form": fit.form,
-            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread, "carried": fit.carried,
-            "refits": [asdict(refit) for refit in fit.refits],
-        },
-        dict(last.extra),
-    )  # fmt: skip
-
-
-def _assemble(claim: type[Claim], outcomes: Iterable[Outcome], seed: int) -> list[ClaimResult]:
-    """Join the instances of each family into one result per variant."""
-    families: dict[Family, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.claim == claim.id:
-            families[outcome.family].append(outcome)
-    results = []
-    for family, members in families.items():
-        members.sort(key=lambda outcome: outcome.index)
-        results += [_result(claim, family, members, variant, seed) for variant in claim.variants]
-    return results
-
-
-def _result(claim: type[Claim], family: Family, members: list[Outcome], variant: str, seed: int) -> ClaimResult:
-    judged = [member.variants[variant] for member in members]
-    verdict = combine(item.verdict for item in judged)
-    failure = next((member.failure for member in members if member.failure is not None), None)
-    if failure is not None and verdict != "refuted":
-        verdict = "inconclusive"
-    joined = _joined if claim.expansion is not None else _tightest
-    controls = tuple(_control_result(name, members, joined) for name in claim.control_names)
-    reason = next((member.reason for member in members if member.reason), None)
-    shown, value, predicted, error = joined(judged)
-    return ClaimResult(
-        claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
-        family.model, family.loss, family.degree, verdict, claim.expected[variant], predicted, value, error,
-        _worst_control(controls, verdict), controls, shown.rungs, len(members), seed,
-        sum(member.wall_s for member in members),
-        limit_fit=shown.fitted,
-        detail=tuple(_detail(member, variant) for member in members),
-        summary=_setting(family) | _distributions(members),
-        failure=failure,
-        reason=reason if verdict == "not-applicable" else None,
-        traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
-        judged=claim.judged,
-        paper=claim.source.paper,
-        quantity=claim.quantity,
-        is_slack=claim.expansion is None,
-        open_question=claim.open_question,
-    )  # fmt: skip
-
-
-def _setting(family: Family) -> dict[str, Any]:
-    """Return what tells families apart beside model, loss and degree, as far as it applies."""
-    found: dict[str, Any] = {} if family.p is None else {"p": family.p, "c": family.c}
-    return found if family.init in (None, "theory") else found | {"init": family.init}
-
-
-Joined = tuple[Judged, float | None, float | None, dict[str, float | None]]
-
-
-def _joined(judged: list[Judged]) -> Joined:
-    """Return an instance to show, and over all: mean, mean prediction, and the worst of each error with the spread."""
-    shown = next((item for item in judged if item.rungs), judged[0])
-    found = [item for item in judged if math.isfinite(item.value)]
-    if not found:
-        return shown, None, None, {"total": None}
-    values = np.array([item.value for item in found])
-    parts = {
-        "integrator": max(item.integrator for item in found),
-        "certificate": max(item.certificate for item in found),
-        "fit": max(item.fit for item in found),
-    }
-    sampling = max(item.sampling for item in found)
-    if sampling > 0.0:
-        parts["sampling"] = sampling
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float
-        mean, predicted = float(values.mean()), float(np.mean([item.predicted for item in found]))
-        parts["instances"] = float(np.max(np.abs(values - mean)))
-    return shown, mean, predicted, {**parts, "total": max(item.error for item in found) + parts["instances"]}
-
-
-def _tightest(judged: list[Judged]) -> Joined:
-    """Return the instance on which a statement about slacks turns; a bare slack is compared with no prediction."""
-    found = [item for item in judged if item.verdict != "not-applicable"] or judged
-    item = found[decisive([(item.value - item.predicted, item.error) for item in found])]
-    if not math.isfinite(item.value):
-        return item, None, None, {"total": None}
-    error = {"integrator": item.integrator, "certificate": item.certificate}
-    sampling = {"sampling": item.sampling} if item.sampling > 0.0 else {}
-    return item, item.value, item.predicted or None, {**error, **sampling, "total": item.error}
-
-
-def _control_result(name: str, members: list[Outcome], joined: Callable[[list[Judged]], Joined]) -> ControlResult:
-    judged = [member.controls[name] for member in members]
-    _, value, predicted, error = joined(judged)
-    return ControlResult(name, combine(item.verdict for item in judged), value, predicted, error["total"])
-
-
-def _worst_control(controls: tuple[ControlResult, ...], verdict: Verdict) -> ControlResult:
-    if verdict == "not-applicable":
-        return ControlResult(controls[0].name if controls else "none", "not-applicable")
-    if not controls:
-        return ControlResult("none", "inconclusive")
-    verdicts: list[Verdict] = [control.verdict for control in controls]  # type: ignore[misc]
-    return controls[verdicts.index(worst(verdicts))]
-
-
-def _detail(member: Outcome, variant: str) -> dict[str, Any]:
-    item = member.variants[variant]
-    numbers = {
-        "instance": member.index, "verdict": item.verdict, "measured": item.value, "predicted": item.predicted,
-        "error": item.error,
-    }  # fmt: skip
-    tests = {assumption.name: assumption.value for assumption in member.assumptions}
-    return numbers | dict(item.extra) | member.summary | tests
-
-
-def _distributions(members: list[Outcome]) -> dict[str, Any]:
-    """Return minimum, median and maximum over instances of every number that `summarise` gave."""
-    out: dict[str, Any] = {}
-    for key in sorted({key for member in members for key in member.summary}):
-        values = np.array([member.summary[key] for member in members if key in member.summary])
-        with np.errstate(over="ignore"):
-            out[key] = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
-    return out
+    store = None if task.store is None else Store(task.store)
+    for work, asked in zip(task.work, flows, strict=True):
+        if asked is not None:
+            tools.expect(asked)
+            continue
+        with one_blas_thread():
+            claim = known[work.claim](tools)
+            if work.claim not in drawn:
+                drawn[work.claim] = _drawn(claim, task.seed, task.index)
+            text = encode(judge(claim, drawn[work.claim][work.position], task.index, task.profile))
+        outcome = decode(text)  # what a later run would read
+        if store is not None and work.key is not None and outcome.failure is None:
+            store.put(work.key, text)
+        yield task.index, work, outcome, None if store is None else store.complaint
+    if store is not None:
+        store.close()
 
 
 def environment(jobs: int, rtol: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -137,16 +138,22 @@ def verify(
         int | None, typer.Option(min=1, help="Random instances per claim, instead of the profile's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the numbers do not depend on it.")] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute everything, also what earlier runs finished, and keep nothing.")
+    ] = False,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
     html_file: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the report here.")] = None,
 ) -> int:
     """Check claims and print the table of verdicts.
+
+    What an earlier run with the same settings and code has finished is not computed again.
 
     Exit code: 0 all as expected, 1 not as expected or a control survived, 2 bad input, 3 inconclusive, 130 interrupted.
     """
     json_target, html_target = checked_target("--json", json_file), checked_target("--html", html_file)
     if json_target is not None and json_target == html_target:
         raise InputError("--html", f"{html_file}, the same file as --json", "another file")
+    from theorykit.checking import default_store
     from theorykit.checking import verify as run_checks
     from theorykit.report.table import text_table
 
@@ -159,6 +166,7 @@ def verify(
             jobs=jobs,
             paths=[checked_path("--path", folder) for folder in path or ()],
             progress=bar,
+            store=None if fresh else default_store(),
         )
     on_terminal = sys.stdout.isatty()
     emit(text_table(result, shutil.get_terminal_size().columns if on_terminal else 100, colour=on_terminal))
@@ -202,6 +210,19 @@ def simulate(
         warn(str(problem))
         return 3
     return 0
+
+
+@app.command()
+def new(
+    claim: Annotated[str, typer.Argument(help="Its id, suite.name in lower case, such as 'mine.early'.")],
+    path: Annotated[str, typer.Option("--path", metavar="DIR", help="The folder to write it to.")] = ".",
+) -> None:
+    """Write a check to begin from: it works, and its control is refuted."""
+    from theorykit.checking.skeleton import write_skeleton
+
+    file = write_skeleton(claim, checked_path("--path", path))
+    folder = shlex.quote(str(file.parent))
+    emit(f"wrote {file}\ntry it: theorykit verify {claim} --path {folder}\n")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the theorems predict: scales, normalisers, windows and directions (formulas only, no simulation)."""
+"""What the theorems predict: scales, normalisers, windows, directions and bounds (formulas only, no simulation)."""
 
 from theorykit.predictors.dichotomy import (
     kernel_direction,
@@ -15,6 +15,8 @@ from theorykit.predictors.early import (
     log_loss_floor,
     log_loss_floor_printed,
 )
+from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
+from theorykit.predictors.label_noise import label_noise_weights
 from theorykit.predictors.radius import curvature_bound, feature_radius, output_bound
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "feature_radius",
     "kernel_direction",
     "kernel_phase_end",
+    "label_noise_weights",
     "log_displacement_ceiling",
     "log_inverse_xlogx",
     "log_loss_ceiling",
@@ -29,7 +32,9 @@ __all__ = [
     "log_loss_floor_printed",
     "log_normaliser",
     "log_normaliser_printed",
+    "margin_error_bound",
     "output_bound",
+    "rademacher_bound",
     "transition_time",
     "window",
 ]

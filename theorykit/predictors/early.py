@@ -159,7 +159,6 @@ def kernel_phase_end(
     >>> round(kernel_phase_end(100.0, -100.0, 2, 1.0, 3.0, 0.1), 3)
     94.422
     """
-
     constants = log_alpha, log_weight_decay, degree, margin, gradient_bound
 
     def ahead(log_tau: float) -> float:

@@ -21,6 +21,8 @@ from theorykit.programs._nuclear_data import Observed, checked_observations
 from theorykit.programs.nuclear import bounds, residual_matrix
 
 _BITS = 300
+_LARGEST = 1e70
+"""Entries up to here leave the squares of those of U U^T far from the end of the float range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,9 @@ def factorisation_point(
         raise InputError("V", f"{len(second)} rows", f"{len(first)}, as many as U has")
     if np.ndim(observed) == 3:
         raise InputError("observed", f"shape {np.shape(observed)}", "indices of entries, shape (n, 2)")
+    for name, factor in (("U", first), ("V", second)):
+        if np.abs(factor).max() > _LARGEST:
+            raise InputError(name, f"an entry of {np.abs(factor).max():.3g}", f"entries up to {_LARGEST:g}")
     decay = finite("weight_decay", weight_decay, above=0.0)
     data = checked_observations(observed, values, len(first), True)
     W = first @ first.T - second @ second.T

@@ -18,7 +18,7 @@ from theorykit._numerics.validate import finite, matrix, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._constraints import Constraints, of_labels
 from theorykit.programs._curvature import Curvature, curvature_on
-from theorykit.programs._scaled import unpacked
+from theorykit.programs._scaled import check_model, unpacked
 from theorykit.programs._triangle import triangle
 
 
@@ -203,6 +203,7 @@ def rich_kkt(
     >>> found, found.curvature.sufficient
     (KKT(stationarity=0.0, complementarity=0.0, feasible=True), 0.5)
     """
+    check_model(model, "output", "features")
     points, labels = unpacked(X, y)
     kind = task or (X.task if isinstance(X, Dataset) else "classification")
     if kind not in ("classification", "regression"):

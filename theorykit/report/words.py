@@ -144,6 +144,12 @@ def notes(result: VerificationResult) -> list[str]:
             found.append(f"{where} raised {item.failure['type']}: {item.failure['message']}")
         if item.reason:
             found.append(f"{where} is not applicable: {item.reason}")
+    earlier = sum(item.recalled > 0 for item in result.results)
+    if earlier:
+        found.append(
+            f"{earlier} of {len(result.results)} results were finished, whole or in part, by earlier runs with the "
+            "same settings and code; --fresh computes them again"
+        )
     return found + [broken_text(entry) for entry in result.broken] + [f"warning: {odd}" for odd in result.warnings]
 
 

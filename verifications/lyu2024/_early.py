@@ -65,6 +65,7 @@ class Run:
 
     Attributes
     ----------
+    constants : Constants
     log_loss, mean_q : ndarray, shape (k,)
         Logarithm of the mean loss, and sum_i p_i q_i.
     push, pull : ndarray, shape (k,)
@@ -73,10 +74,11 @@ class Run:
         |g| and <g, h>/|h|.
     h, log_delta : ndarray, shape (k,)
         |h| and log|delta|.
-    log_remainder : ndarray, shape (k,)
-        Logarithm of the largest |q_i - <grad q_i(theta_bar), h>|/|h|, from Hessians: nothing is subtracted.
+    direction : ndarray, shape (k, P)
+        h/|h|.
     """
 
+    constants: Constants
     log_loss: Floats
     mean_q: Floats
     push: Floats
@@ -85,7 +87,13 @@ class Run:
     along: Floats
     h: Floats
     log_delta: Floats
-    log_remainder: Floats
+    direction: Floats
+
+    @cached_property
+    def log_remainder(self) -> Floats:
+        """Logarithms of the largest |q_i - <grad q_i(theta_bar), h>|/|h|, from Hessians: nothing is subtracted."""
+        pairs = zip(self.direction, self.log_delta, strict=True)
+        return self.log_delta + np.array([_log_curvature(self.constants, unit, size) for unit, size in pairs])
 
 
 @dataclass(frozen=True)
@@ -179,13 +187,14 @@ def _early_phase(claim: Claim, instance: Instance, problem: Problem) -> EarlyPha
     steps = trajectory.step_ends
     steps = steps[steps <= math.log(end)]
     snapshots = [trajectory.at(log_tau=float(step)) for step in steps]
-    runs = (_read(constants, instance, shots) for shots in (snapshots, [shot.looser for shot in snapshots]))
-    return EarlyPhase(constants, steps, *runs, end, events[0].error)
+    own, companion = (_read(constants, instance, shots) for shots in (snapshots, [shot.looser for shot in snapshots]))
+    return EarlyPhase(constants, steps, own, companion, end, events[0].error)
 
 
 def _read(constants: Constants, instance: Instance, snapshots: Sequence[Snapshot]) -> Run:
-    rows = [_state(constants, instance, snapshot) for snapshot in snapshots]
-    return Run(*np.array(rows).T)
+    rows = zip(*(_state(constants, instance, snapshot) for snapshot in snapshots), strict=True)
+    loss, q, push, pull, g, along, h, delta = (np.array(row) for row in rows)
+    return Run(constants, loss, q, push, pull, g, along, h, delta, np.array([shot.h[0] for shot in snapshots]))
 
 
 def _state(constants: Constants, instance: Instance, snapshot: Snapshot) -> tuple[float, ...]:
@@ -193,18 +202,16 @@ def _state(constants: Constants, instance: Instance, snapshot: Snapshot) -> tupl
     problem, model, y = constants.problem, instance.model, instance.data.y
     unit, log_h = snapshot.h
     log_sigma = problem.log_alpha - math.exp(snapshot.log_tau)
-    log_eps = -model.degree * log_sigma
-    step = math.exp(log_h + log_eps) * unit
+    log_delta = log_h - model.degree * log_sigma
     q = y * snapshot.outputs()
     log_loss = float(np.logaddexp.reduce(-q)) - math.log(q.size)
     p = np.exp(-q - log_loss) / q.size
-    g = (p * y) @ model.features(instance.data.X, constants.kernel.theta_bar + step)
+    g = (p * y) @ model.features(instance.data.X, constants.kernel.theta_bar + math.exp(log_delta) * unit)
     log_push = 2.0 * (model.degree - 1) * log_sigma - problem.log_weight_decay + log_loss
     unit_of_rates = max(log_push, 0.0)
     return (
         log_loss, float(p @ q), math.exp(log_push - unit_of_rates), math.exp(-unit_of_rates),
-        float(np.linalg.norm(g)), float(g @ unit), math.exp(log_h), log_h + log_eps,
-        _log_remainder(constants, instance, unit, step) + log_h + log_eps,
+        float(np.linalg.norm(g)), float(g @ unit), math.exp(log_h), log_delta,
     )  # fmt: skip
 
 
@@ -212,17 +219,18 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _NODES, _WEIGHTS = 0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS  # on [0, 1]
 
 
-def _log_remainder(constants: Constants, instance: Instance, unit: Floats, step: Floats) -> float:
+def _log_curvature(constants: Constants, unit: Floats, log_size: float) -> float:
     """Return log max_i |int_0^1 (1 - s) f_i''(theta_bar + s delta) ds|: |q_i - <grad q_i, h>| over |delta| |h|.
 
     f_i'' is the second derivative along the unit vector of h. Four Gauss nodes are exact for polynomials in s of degree
     7, which is enough for the models here.
     """
-    model, X = instance.model, instance.data.X
-    total = np.zeros(instance.data.n)
+    problem = constants.problem
+    model, X = problem.model, problem.data.X
+    total = np.zeros(problem.data.n)
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        theta = constants.kernel.theta_bar + node * step
-        second = [float(model.hvp(theta, X, axis, unit) @ unit) for axis in np.eye(instance.data.n)]
+        theta = constants.kernel.theta_bar + node * math.exp(log_size) * unit
+        second = [float(model.hvp(theta, X, axis, unit) @ unit) for axis in np.eye(problem.data.n)]
         total += weight * (1.0 - node) * np.array(second)
     largest = float(np.abs(total).max())
     return math.log(largest) if largest > 0.0 else -math.inf

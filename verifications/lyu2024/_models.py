@@ -18,16 +18,16 @@ from theorykit.programs import kernel_svm
 Floats = NDArray[np.float64]
 
 SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
-    (MatrixFactorization(4), "theory"),
-    (MLP((4, 4, 1), "z^2"), "twin"),
+    (MatrixFactorization(3), "theory"),
+    (MLP((3, 4, 1), "z^2"), "twin"),
     (MLP((3, 4, 4, 1), "z^2"), "twin"),
     (CNN((6,), (4,), 3, "z^2", window=2), "twin"),
 )
 """Models with two continuous derivatives, and the names of their starts of zero output."""
 
 KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
-    (MLP((4, 8, 1), "relu", bias=True), "twin"),
-    (CNN((6,), (8,), 3, "relu", window=2), "twin"),
+    (MLP((3, 8, 1), "relu"), "twin"),
+    (CNN((6,), (4,), 3, "relu", window=2), "twin"),
 )
 """ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
 
@@ -41,11 +41,15 @@ def classification_instances(
     loss: str = "exponential",
     p: float = 1.0,
     c: float = 0.3,
+    repeats: int = 1,
 ) -> Iterator[Instance]:
-    """Yield a random data set (inputs on the sphere or random entries, random labels) and a random start for every model."""
+    """Yield a random data set (inputs on the sphere, or entries; random labels) and a random start for every model.
+
+    With `repeats` every sample is there as often: the same mean loss, and the same flow.
+    """
     for model, init in models:
-        y = rng.choice([-1.0, 1.0], _SAMPLES)
-        X = random_inputs(rng, model, _SAMPLES)
+        y = np.tile(rng.choice([-1.0, 1.0], _SAMPLES), repeats)
+        X = np.tile(random_inputs(rng, model, _SAMPLES), (repeats, 1))
         seed = int(rng.integers(2**31))
         data = Dataset.from_arrays(X, y, name="entries" if isinstance(model, MatrixFactorization) else "sphere")
         yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)

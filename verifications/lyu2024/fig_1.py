@@ -63,6 +63,10 @@ class _Figure(Claim):
         """Return the same flow from shuffled training labels."""
         return (Control("training labels shuffled", lambda instance, problem: self._slack(_shuffled(instance))),)
 
+    def broken(self) -> Sequence[Control]:
+        """Return another time: what holds of the test accuracy before the transition, to the end."""
+        return (Control("no transition", lambda instance, problem: self._slack(instance, self._without_transition())),)
+
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return both accuracies and the cosines to both predictors against s."""
         trajectory = self._flow(instance)
@@ -101,11 +105,17 @@ class _Figure(Claim):
             ).raise_for_status(),
         )
 
-    def _slack(self, instance: Instance) -> Measurement:
+    def _bounds(self) -> tuple[Bound, ...]:
+        return self.bounds["paper" if self.tools.profile == "paper" else "quick"]
+
+    def _without_transition(self) -> tuple[Bound, ...]:
+        trained, early, _ = self._bounds()
+        return trained, replace(early, end=_S_END)
+
+    def _slack(self, instance: Instance, bounds: tuple[Bound, ...] | None = None) -> Measurement:
         """Return the slack of the bound that is nearest to being missed."""
         trajectory = self._flow(instance)
-        bounds = self.bounds["paper" if self.tools.profile == "paper" else "quick"]
-        pairs = [_slack_of(bound, trajectory, instance) for bound in bounds]
+        pairs = [_slack_of(bound, trajectory, instance) for bound in bounds or self._bounds()]
         missed = [pair for pair in pairs if pair[0] < 0.0]
         # where all hold, the bounds on test accuracy say more than the half sample of training accuracy
         slack, error = min(missed or pairs[1:], key=lambda pair: pair[0] - pair[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,14 +13,16 @@ from theorykit import Problem
 from theorykit.checking import Control, Instance, Measurement, Source
 from theorykit.predictors import kernel_phase_end, log_loss_ceiling, log_loss_floor, log_loss_floor_printed
 
-from ._early import Constants, EarlyClaim, EarlyPhase, Run
+from ._common import diagonal_instances
+from ._early import DIAGONAL, Constants, EarlyClaim, EarlyPhase, Run
+from ._models import SMOOTH, classification_instances
 
 Floats = NDArray[np.float64]
 
 _STEPS = (
     "At the end of every accepted step up to T_max (the first time at which |delta| exceeds a proved lower bound on "
-    "epsilon_max), at every scale of the ladder, both sides are read off the flow, the loss's derivative from the exact "
-    "right-hand side. "
+    "epsilon_max), at every scale of the ladder, both sides are read off the flow, the loss's derivative from the "
+    "exact right-hand side. "
 )
 _ERROR = "The number is the slack nearest to its error, which comes from the companion run, and must exceed it."
 
@@ -111,7 +113,7 @@ class Displacement(EarlyClaim):
     judged = (
         f"{_STEPS}The constants are computed: integrating |d delta/dt| <= G alpha^(L-2) e^(-(L-2) lambda t) L with "
         "the bound of Lemma C.4 gives a bound on |delta| of the lemma's form (its factor tends to 8G/gamma^2), and the "
-        "time at which that reaches epsilon_max has the form of the bound on T_max. Both slacks are in units of slow time. "
+        "time at which that reaches epsilon_max has the form of the bound on T_max. Both slacks are in slow time. "
         f"{_ERROR}"
     )
 
@@ -210,6 +212,11 @@ class LossStays(EarlyClaim):
         f"difference of the logarithms, relative to that of the bound. {_ERROR}"
     )
 
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """The same models; all but the diagonal nets with every sample repeated: the flow stays, n grows."""
+        yield from diagonal_instances(rng, DIAGONAL)
+        yield from classification_instances(rng, SMOOTH, repeats=8)
+
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
         """Measure the tightest slack of both inequalities."""
         phase = self.phase(instance, problem)
@@ -260,7 +267,7 @@ class MarginGrows(EarlyClaim):
     expected: ClassVar[Mapping[str, str]] = {"as-printed": "refuted", "corrected": "supported"}
     judged = (
         f"{_STEPS}Both rates come from the exact right-hand side. The constant in O(.) is B times that of Lemma C.5, B "
-        "a proved bound on the Hessians in the ball. The slack is relative to the sum of the absolute terms. "
+        "a proved bound on the Hessians in the ball. The slack is relative to the absolute terms and 1, added. "
         f"{_ERROR}"
     )
 
@@ -293,12 +300,12 @@ class MarginGrows(EarlyClaim):
 
         def relative(run: Run) -> Floats:
             of_loss, of_h = _rates(phase, run)
-            rate = constants.margin
+            rate = np.full_like(run.h, constants.margin)
             given = error * np.abs(of_h)
             if corrected:
                 rate = factor * np.where(of_h > 0.0, constants.margin, -run.log_loss / run.h)
                 given = given + 0.5 * run.pull * instance.model.degree * error * run.h
-            return (of_loss - rate * of_h + given) / (np.abs(of_loss) + rate * np.abs(of_h) + given)
+            return (of_loss - rate * of_h + given) / (np.abs(of_loss) + rate * np.abs(of_h) + given + run.pull)
 
         return phase.slack(relative)
 

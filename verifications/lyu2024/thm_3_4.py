@@ -58,6 +58,10 @@ class KernelRegime(Claim):
             Control("labels shuffled", self._shuffled),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return a changed exponent of Z."""
+        return (Control("Z = log(α^(2Lc)/λ)/γ", self._with_another_exponent),)
+
     def _snapshot(self, instance: Instance, problem: Problem) -> Snapshot:
         s = 1.0 - instance.c
         return self.flow(problem, s).at(tau=window(problem.log_alpha, instance.c)[0])
@@ -100,6 +104,12 @@ class KernelRegime(Claim):
         degree = instance.model.degree
         return self._ratio(
             instance, problem, log_normaliser(problem.log_alpha, problem.log_weight_decay, -instance.c, degree)
+        )
+
+    def _with_another_exponent(self, instance: Instance, problem: Problem) -> Measurement:
+        degree = instance.model.degree + 1
+        return self._ratio(
+            instance, problem, log_normaliser(problem.log_alpha, problem.log_weight_decay, instance.c, degree)
         )
 
     def _shuffled(self, instance: Instance, problem: Problem) -> Measurement:
