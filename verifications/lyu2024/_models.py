@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
     (CNN((6,), (4,), 3, "z^2", window=2), "twin"),
 )
 """Models with two continuous derivatives, and the names of their starts of zero output."""
+
+LATE = SMOOTH[:2]
+"""Those of them that are followed past the transition, where the others take many more steps."""
 
 KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
     (MLP((3, 8, 1), "relu"), "twin"),
@@ -55,7 +59,7 @@ def classification_instances(
         yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)
 
 
-def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[np.float64 | np.intp]:
+def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[Any]:
     """Return inputs of a model: uniform on the unit sphere, or different entries of a matrix."""
     if not isinstance(model, MatrixFactorization):
         gaussian = rng.standard_normal((n, model.d))  # type: ignore[attr-defined]

@@ -48,12 +48,15 @@ class LossFalls(EarlyClaim):
         return phase.slack(lambda run: _decrease(phase, run, 0.25), lambda run: _below(phase, run, 1.0))
 
     def controls(self) -> Sequence[Control]:
-        """Return a larger constant in the rate, a bound that does not turn up, and one that turns up more slowly."""
+        """Return a larger constant in the rate, and a bound that does not turn up."""
         return (
             Control("(3/2)γ² instead of γ²/4", self._faster),
             Control("a bound that stays where it is at λt = 1", self._never_up),
-            Control("from λt = 1 on exp((L-1)λt)", self._slowly_up),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return half the exponent in the second bound."""
+        return (Control("from λt = 1 on exp((L-1)λt)", self._slowly_up),)
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the loss between its bounds along the flow of the smallest scale."""
@@ -122,9 +125,12 @@ class Displacement(EarlyClaim):
         return self._slack(instance, problem, 0.0, 1.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return a larger factor of log(alpha) (constant matched at the smallest scale), and a slower growth."""
+        """Return a larger factor of log(alpha), the constant matched at the smallest scale."""
+        return (Control("T_max ≥ (1.05 log α - (1/L) log log A + const)/λ", lambda i, p: self._slack(i, p, 0.05, 1.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a slower growth of the bound on delta."""
         return (
-            Control("T_max ≥ (1.05 log α - (1/L) log log A + const)/λ", lambda i, p: self._slack(i, p, 0.05, 1.0)),
             Control(
                 "|δ| = O(α^-L log A) exp((L-1)λt)", lambda i, p: self._slack(i, p, 0.0, 1.0 - 1.0 / i.model.degree)
             ),
@@ -183,11 +189,12 @@ class Linearisation(EarlyClaim):
         return self._slack(instance, problem, 0.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return a remainder that grows more slowly, and one that is smaller by a power of alpha."""
-        return (
-            Control("exp((L-1)λt) instead of exp(Lλt)", lambda i, p: self._slack(i, p, 1.0)),
-            Control("α^-2L instead of α^-L", lambda i, p: self._slack(i, p, 0.0, i.model.degree * p.log_alpha)),
-        )
+        """Return a remainder that grows more slowly."""
+        return (Control("exp((L-1)λt) instead of exp(Lλt)", lambda i, p: self._slack(i, p, 1.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a remainder that is smaller by a power of alpha."""
+        return (Control("α^-2L instead of α^-L", lambda i, p: self._slack(i, p, 0.0, i.model.degree * p.log_alpha)),)
 
     def _slack(self, instance: Instance, problem: Problem, slower: float, smaller: float = 0.0) -> Measurement:
         phase = self.phase(instance, problem)
@@ -231,8 +238,12 @@ class LossStays(EarlyClaim):
         )
 
     def controls(self) -> Sequence[Control]:
-        """Return half the margin for G, and a bound with twice the exponent."""
-        return (Control("γ/2 instead of G", self._smaller), Control("bound with exp(-4(L-1)λt)", self._shorter))
+        """Return half the margin for G."""
+        return (Control("γ/2 instead of G", self._smaller),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a bound with twice the exponent."""
+        return (Control("bound with exp(-4(L-1)λt)", self._shorter),)
 
     def _smaller(self, instance: Instance, problem: Problem) -> Measurement:
         phase = self.phase(instance, problem)
@@ -276,11 +287,12 @@ class MarginGrows(EarlyClaim):
         return self._slack(instance, problem, variant == "corrected", 1.0)
 
     def controls(self) -> Sequence[Control]:
-        """Return other factors than the margin: twice as large while |h| grows, half as large while it falls."""
-        return (
-            Control("2γ while |h| grows", lambda i, p: self._slack(i, p, True, 2.0)),
-            Control("half of log(1/L)/|h| while |h| falls", lambda i, p: self._slack(i, p, True, 0.5)),
-        )
+        """Return twice the margin while |h| grows."""
+        return (Control("2γ while |h| grows", lambda i, p: self._slack(i, p, True, 2.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return half of log(1/L)/|h| while |h| falls."""
+        return (Control("half of log(1/L)/|h| while |h| falls", lambda i, p: self._slack(i, p, True, 0.5)),)
 
     def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
         """Return the logarithm of the constant that the printed statement would need at this scale."""
