@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +19,22 @@ from theorykit.programs import kernel_svm
 
 Floats = NDArray[np.float64]
 
-SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
-    (MatrixFactorization(3), "theory"),
+LATE: tuple[tuple[HomogeneousModel, str], ...] = (
     (MLP((3, 4, 1), "z^2"), "twin"),
-    (MLP((3, 4, 4, 1), "z^2"), "twin"),
-    (CNN((6,), (4,), 3, "z^2", window=2), "twin"),
+    (MatrixFactorization(3), "theory"),
 )
-"""Models with two continuous derivatives, and the names of their starts of zero output."""
+"""Models with two continuous derivatives that are followed past the transition, with their starts of zero output."""
 
-LATE = SMOOTH[:2]
-"""Those of them that are followed past the transition, where the others take many more steps."""
+SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
+    (CNN((6,), (4,), 3, "z^2", window=2), "twin"),
+    (MLP((3, 4, 4, 1), "z^2"), "twin"),
+    *LATE,
+)
+"""All models with two continuous derivatives; past the transition the first ones take many more steps."""
 
 KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
-    (MLP((3, 8, 1), "relu"), "twin"),
     (CNN((6,), (4,), 3, "relu", window=2), "twin"),
+    (MLP((3, 8, 1), "relu"), "twin"),
 )
 """ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
 
@@ -45,18 +48,18 @@ def classification_instances(
     loss: str = "exponential",
     p: float = 1.0,
     c: float = 0.3,
-    repeats: int = 1,
 ) -> Iterator[Instance]:
     """Yield a random data set (inputs on the sphere, or entries; random labels) and a random start for every model.
 
-    With `repeats` every sample is there as often: the same mean loss, and the same flow.
+    The draw of a model does not depend on the others.
     """
+    root = int(rng.integers(2**31))
     for model, init in models:
-        y = np.tile(rng.choice([-1.0, 1.0], _SAMPLES), repeats)
-        X = np.tile(random_inputs(rng, model, _SAMPLES), (repeats, 1))
-        seed = int(rng.integers(2**31))
+        own = np.random.default_rng([root, crc32(model.name.encode())])
+        y = own.choice([-1.0, 1.0], _SAMPLES)
+        X = random_inputs(own, model, _SAMPLES)
         data = Dataset.from_arrays(X, y, name="entries" if isinstance(model, MatrixFactorization) else "sphere")
-        yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)
+        yield Instance(model, data, loss, p=p, c=c, init=init, seed=int(own.integers(2**31)))
 
 
 def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[Any]:

@@ -27,6 +27,8 @@ from ._models import (
 Floats = NDArray[np.float64]
 
 _TEST_POINTS = 32
+_SHORT: Mapping[str, tuple[float, ...]] = dict.fromkeys(("quick", "full", "paper"), Claim.ladders["quick"])
+_FEW: Mapping[str, int] = {"quick": 1, "full": 20, "paper": 20}
 
 
 class _Early(Claim):
@@ -39,7 +41,7 @@ class _Early(Claim):
     expected: ClassVar[Mapping[str, str]] = {"as-printed": "refuted", "corrected": "supported"}
     expansion = Expansion()
     resolution = 0.05
-    draws: ClassVar[Mapping[str, int]] = {"quick": 1, "full": 20, "paper": 20}
+    reach: ClassVar[float] = 0.0  # s to which the flow is followed at least
 
     def check(self, instance: Instance) -> Sequence[Assumption]:
         """Assumptions 3.1 to 3.3."""
@@ -73,8 +75,7 @@ class _Early(Claim):
         raise NotImplementedError
 
     def _snapshot(self, instance: Instance, problem: Problem) -> Snapshot:
-        end = 1.0 if instance.loss == "exponential" else 1.0 - instance.c  # the lemmas read the flow to T_max
-        return self.flow(problem, end).at(tau=window(problem.log_alpha, instance.c)[0])
+        return self.flow(problem, max(self.reach, 1.0 - instance.c)).at(tau=window(problem.log_alpha, instance.c)[0])
 
     def _ratio(self, instance: Instance, problem: Problem, normaliser: float) -> Measurement:
         """Return the projection on the prediction (1, says the claim), and the part off it (0), relative to it."""
@@ -137,9 +138,26 @@ class KernelRegime(_Outputs):
     source = Source("lyu2024", "Theorem 3.4")
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
-        """Diagonal nets with both losses, L = 2, 3, 4, and one more pair (p, c); the other smooth models."""
-        yield from diagonal_instances(rng, (*BOTH_LOSSES, ("exponential", 2, 0.5, 0.6)))
-        yield from classification_instances(rng, SMOOTH)
+        """Diagonal nets with both losses, L = 2, 3, 4, and one more pair of exponents (p, c)."""
+        return diagonal_instances(rng, (*BOTH_LOSSES, ("exponential", 2, 0.5, 0.6)))
+
+
+class KernelRegimeOfModels(_Outputs):
+    """On every model of the assumptions, for every c in (0, 1) and every x, f(theta(T^-_c); x)/Z(alpha) tends to
+    <phi(x), h*> as alpha grows. As printed Z = (1/gamma) log(alpha^c/lambda); corrected Z = (1/gamma)
+    log(alpha^(2(L-1)c)/lambda).
+    """
+
+    id, title, kind = "lyu2024.thm-3.4-models", "Kernel regime of factorisations, deep nets, convolutions", "limit"
+    source = Source("lyu2024", "Theorem 3.4")
+    ladders = _SHORT
+    draws = _FEW
+    reach = 1.0  # as the lemmas up to T_max
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Yield a factorisation, nets of two and three layers, and a convolution, all with smooth activations."""
+        list(diagonal_instances(rng, ()))  # what the other claims draw first, so that all meet on the same problems
+        return classification_instances(rng, SMOOTH)
 
 
 class KernelRegimeOfReLU(_Outputs):
@@ -150,6 +168,8 @@ class KernelRegimeOfReLU(_Outputs):
     id, title, kind = "lyu2024.thm-3.4-relu", "Kernel regime of ReLU nets (outside the assumptions)", "limit"
     source = Source("lyu2024", "Theorem 3.4, on models that its assumptions exclude")
     open_question = True
+    ladders = _SHORT
+    draws = _FEW
     assumptions = (
         "homogeneous model (3.1, but for its derivatives)",
         "zero output at the start (3.2)",
@@ -174,6 +194,10 @@ class KernelDisplacement(_Early):
         "The projection of h/Z on h* is extrapolated in log(alpha) and must tend to 1, and the part of h/Z off h* must "
         "tend to 0, each with an error below 0.05."
     )
+
+    ladders = _SHORT
+    draws = _FEW
+    reach = 1.0
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
         """Diagonal nets with both losses, L = 2, 3, 4, and the other smooth models."""
