@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "predictors",
     "programs",
     "report",
+    "testing",
     "verifications",
 )
 _HOMES = {
@@ -84,6 +85,7 @@ __all__ = [
     "programs",
     "report",
     "sweep",
+    "testing",
     "verifications",
     "verify",
 ]
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
         predictors,
         programs,
         report,
+        testing,
     )
     from theorykit._numerics.errors import FlowError, InconsistentError, InputError, NotSeparableError, TheorykitError
     from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, Trial, verify

@@ -303,3 +303,25 @@ def test_completions_come_back_where_enough_is_seen_and_not_where_little_is():
     for row in known_answers.completions(8, seed=3):
         assert row["recovered"], row
         assert row["refuted"], row
+
+
+@pytest.mark.parametrize(
+    ("places", "values"),
+    [([[0, 0], [1, 1]], [-0.341, -0.0141]), ([[1, 2], [2, 0], [0, 0]], [-0.349, 0.259, 1.279])],
+)
+def test_two_optima_with_any_values(places, values):
+    """Entries that depend on the observed ones are solved for exactly."""
+    size = 1 + int(np.max(places))
+    result = min_nuclear_norm(places, values, shape=size, symmetric=True)
+    assert result.uniqueness == "disproved"
+    other = result.alternative
+    assert np.abs(other - result.W).max() > 1e-3
+    assert [other[i, j] for i, j in places] == values
+    assert np.linalg.norm(other, "nuc") == pytest.approx(result.value, rel=1e-12)
+
+
+def test_as_many_equations_as_features_leave_one_solution():
+    from theorykit.programs import min_norm
+
+    diagonal = min_norm(2.0 * np.eye(4), [-2.0, -2.0, 0.0, 0.0], norm="group", groups=[0, 0, 1, 1])
+    assert diagonal.uniqueness == "proved"

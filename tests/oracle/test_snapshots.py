@@ -92,7 +92,7 @@ def test_at_refuses(when, message):
 
 @pytest.mark.parametrize(("degree", "log_alpha"), [(3, 5.0), (4, 4.0)])
 def test_the_squared_loss_where_its_stiffness_fades_within_the_run(degree, log_alpha):
-    """A falls from 1e11 to 1e2: with the Jacobian of a stiffer time Newton's iteration stood still, and was believed."""
+    """A falls from 1e11 to 1e2: with a Jacobian of a stiffer time Newton's iteration stood still, and was believed."""
     data = tk.datasets.sparse_sign(n=6, d=12, k=3, seed=0)
     problem = tk.Problem(DiagonalNet(12, degree), data, "squared", log_alpha=log_alpha, log_weight_decay=-log_alpha)
     X, y, decay = data.X.astype(float), data.y, math.exp(-log_alpha)

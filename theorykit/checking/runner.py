@@ -210,7 +210,7 @@ def judge_broken(
     made = claim(Tools(profile, rtol))
     found: list[tuple[Family, str, Verdict]] = []
     with one_blas_thread():
-        for instance in _drawn(made, seed, index):
+        for instance in draw(made, seed, index):
             applies = all(assumption.holds for assumption in made.check(instance))
             for twin in every(f"{claim.__name__}.broken", made.broken(), Control):
                 verdict = judge_control(made, twin, instance, profile).verdict if applies else "not-applicable"
@@ -241,7 +241,7 @@ def _tasks(
     for claim in claims:
         for index in range(count if count is not None and claim.kind != "figure" else claim.draws[profile]):
             try:
-                drawn = _drawn(claim(tools), seed, index)
+                drawn = draw(claim(tools), seed, index)
                 if not drawn:
                     raise InputError("instances", "none", "at least one")
             except (Exception, SystemExit) as error:
@@ -280,7 +280,8 @@ def _entries(instance: Instance) -> int:
     return instance.data.X.size + (test.n * instance.data.d if test is not None else 0)
 
 
-def _drawn(claim: Claim, seed: int, index: int) -> list[Instance | Trial]:
+def draw(claim: Claim, seed: int, index: int) -> list[Instance | Trial]:
+    """Return instance `index` of every family of a claim, in the run with a seed."""
     return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance, Trial)
 
 
@@ -330,7 +331,7 @@ def _run(task: _Task, flows: list[dict[str, Ends] | None]) -> Iterator[_Done]:
         with one_blas_thread():
             claim = known[work.claim](tools)
             if work.claim not in drawn:
-                drawn[work.claim] = _drawn(claim, task.seed, task.index)
+                drawn[work.claim] = draw(claim, task.seed, task.index)
             text = encode(judge(claim, drawn[work.claim][work.position], task.index, task.profile))
         outcome = decode(text)  # what a later run would read
         if store is not None and work.key is not None and outcome.failure is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theorykit._numerics.errors import InputError
+from theorykit._numerics.serial import writable_file
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite, integer, vector
+from theorykit._numerics.validate import choice, finite, integer, vector
 from theorykit._version import __version__
 from theorykit.flow.events import Crossing, check_events, find
 from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
 from theorykit.flow.trajectory import ROUND_OFF, Trajectory, unit_directions
 
+STREAMED_FROM = 50_000
+"""Parameters from which "auto" is the method for large nets."""
+
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
+_LOOSEST_STREAMED = 3e-2
 
 
 class Engine(Protocol):
@@ -51,8 +58,9 @@ class SaveAt:
     ----------
     num : int
         Number of points, at least 2.
-    spacing : {"linear", "log"}
-        Evenly in tau (from tau_end/num on), or evenly in log t from the first movement of the outputs.
+    spacing : {"linear", "log", "loglog"}
+        Evenly in tau (from tau_end/num on); evenly in log t from the first movement of the outputs; or evenly in
+        log log t from log t = 1 on, for flows without weight decay.
     s, tau : array_like, optional
         The points themselves (then `num` and `spacing` do not count); increasing and positive.
 
@@ -69,8 +77,8 @@ class SaveAt:
 
     def __post_init__(self) -> None:
         integer("num", self.num, minimum=2, maximum=10**7)
-        if self.spacing not in ("linear", "log"):
-            raise InputError("spacing", repr(self.spacing), "'linear' or 'log'")
+        if self.spacing not in ("linear", "log", "loglog"):
+            raise InputError("spacing", repr(self.spacing), "'linear', 'log' or 'loglog'")
         if self.s is not None and self.tau is not None:
             raise InputError("s", "both s and tau", "at most one of them")
         for name in ("s", "tau"):
@@ -96,6 +104,10 @@ def gradient_flow(
     events: Sequence[Crossing] = (),
     directions: Mapping[str, ArrayLike] | None = None,
     confirm: bool = False,
+    dtype: str | None = None,
+    companion: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 30.0,
     progress: Callable[[float], None] | None = None,
 ) -> Trajectory:
     """Simulate gradient flow exactly, to a stated error.
@@ -115,12 +127,15 @@ def gradient_flow(
     rtol : float
         Local error of a step, relative to 1 + |y| in the root mean square over the reduced state, whose unit moves the
         outputs by about one (for the squared loss of other models than diagonal nets: by the size of the targets).
-        Between 1e-12 and 1e-2.
+        Between 1e-12 and 1e-2 (3e-2 for "streamed").
     method : str
         "auto"; "dual", the reduction of diagonal nets, which is their "auto"; or one of the methods of `integrate` for
         the frames. There "auto" is "radau" with exact Jacobians up to 400 parameters; above it begins explicit and
         changes where the flow is stiff, with Jacobians of low rank for at most 64 outputs, else to "rkc2" or
-        Newton-Krylov. For large nets at loose tolerances "rkc2" is the fastest.
+        Newton-Krylov. "streamed", the choice from 50 000 parameters on, is for large nets at loose tolerances: "rkc2"
+        with the local error in the Euclidean norm, relative to the displacement |theta - alpha e^(-tau) theta_bar|
+        (where that is small, to one that moves the outputs by about 1), statistics and crossings read in passing, no
+        dense output.
     save : SaveAt
         Where statistics are saved; 400 points evenly in tau by default.
     events : sequence of Crossing
@@ -131,6 +146,17 @@ def gradient_flow(
     confirm : bool
         Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is
         larger.
+    dtype : {"float32", "float64"}, optional
+        Floating-point type of the gradients of a large net, float64 by default; the state itself is in float64.
+        Giving it chooses the method for large nets, "streamed".
+    companion : bool
+        Whether the companion run is made ("streamed" only). Without it there are no error estimates, and the settings
+        say so.
+    checkpoint : path
+        File for the state of the flow, about every `checkpoint_every` seconds ("streamed" only). If it exists, the same
+        call goes on from there, to the same bits.
+    checkpoint_every : float
+        Seconds.
     progress : callable
         Called with the fraction done, in [0, 1].
 
@@ -167,9 +193,14 @@ def gradient_flow(
     if not isinstance(problem, Problem):
         raise InputError("problem", type(problem).__name__, "a Problem")
     log_tau_end = log_end(problem, s_end, tau_end, log_t_end)
+    method = method_of(problem, method, dtype)
+    _check_streamed(method, companion, checkpoint, checkpoint_every)
+    if confirm and not companion:
+        raise InputError("confirm", "True with companion=False", "a companion, too: both measure the error")
     rtol = finite("rtol", rtol, minimum=_TIGHTEST)
-    if rtol > _LOOSEST:
-        raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
+    loosest = _LOOSEST_STREAMED if method == "streamed" else _LOOSEST
+    if rtol > loosest:
+        raise InputError("rtol", f"{rtol:g}", f"at most {loosest:g}")
     unit = unit_directions(directions, problem.data.d)
     save = save if save is not None else SaveAt()
     if not isinstance(save, SaveAt):
@@ -178,7 +209,7 @@ def gradient_flow(
         raise InputError("progress", repr(progress), "a function of the fraction done")
     if not isinstance(events, Sequence):
         raise InputError("events", repr(events), "a list of Crossing, such as [Crossing('norm', 0.5)]")
-    engine = _engine(problem, unit, method)
+    engine = _engine(problem, unit, "rkc2" if method == "streamed" else method)
     check_events(engine.names, tuple(events))
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
@@ -186,24 +217,58 @@ def gradient_flow(
         name = "s" if save.s is not None else "tau"
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
-    tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
+    tolerances = [rtol, 10.0 * rtol] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
+    if method == "streamed":
+        from theorykit.flow.large import Plan, stream
+
+        plan = Plan(
+            log_tau_end, tolerances if companion else tolerances[:1], dtype or "float64",
+            functools.partial(_save_points, problem, save, log_tau_end), tuple(events), unit, checkpoint,
+            checkpoint_every, progress,
+        )  # fmt: skip
+        return stream(problem, plan)
     began = time.perf_counter()
     paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
-    path, companion = paths[:2]
+    path, other = paths[:2]
     log_taus = _save_points(problem, save, log_tau_end, path.start)
     log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
     if log_taus.size == 0:
         log_taus = np.array([min(log_taus_at_end[0], path.end)])
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
-    others = [other.statistics(log_taus, cheap) for other in paths[1:]]
-    errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
+    tables = [looser.statistics(log_taus, cheap) for looser in paths[1:]]
+    errors = {name: _distance(stats[name], [table[name] for table in tables]) for name in cheap}
     return Trajectory(
-        *_times(problem, log_taus), stats, errors, find(path, companion, tuple(events), log_taus, stats),
+        *times_of(problem, log_taus), stats, errors, find(path, other, tuple(events), log_taus, stats),
         path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
-        log_taus, path, companion,
+        log_taus, path, other,
     )  # fmt: skip
+
+
+def method_of(problem: Problem, method: str, dtype: str | None) -> str:
+    """Return the method, with that for large nets where it is asked for or "auto" stands for it."""
+    if dtype is None:
+        large = method == "auto" and not problem.reducible and problem.model.parameters >= STREAMED_FROM
+        return "streamed" if large else method
+    choice("dtype", dtype, ["float32", "float64"])
+    if method not in ("auto", "streamed"):
+        raise InputError("dtype", f"{dtype!r} with method={method!r}", "method='streamed', for large nets")
+    return "streamed"
+
+
+def _check_streamed(
+    method: str, companion: bool, checkpoint: str | os.PathLike[str] | None, checkpoint_every: float
+) -> None:
+    """Check the arguments that only large nets have."""
+    if not isinstance(companion, bool):
+        raise InputError("companion", repr(companion), "True or False")
+    finite("checkpoint_every", checkpoint_every, minimum=0.0)
+    for name, given in (("companion", not companion), ("checkpoint", checkpoint is not None)):
+        if given and method != "streamed":
+            raise InputError(name, f"it with method={method!r}", "method='streamed', for large nets")
+    if checkpoint is not None:
+        writable_file("checkpoint", checkpoint)
 
 
 def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> Engine:
@@ -240,12 +305,16 @@ def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: floa
         return np.log([problem.tau_at(float(s)) for s in np.asarray(save.s)])
     if save.tau is not None:
         return np.log(np.asarray(save.tau, dtype=np.float64))
+    if save.spacing == "loglog":
+        if problem.log_weight_decay > -math.inf or log_tau_end <= 1.0:
+            raise InputError("spacing", "'loglog' with weight decay or log_t_end <= 1", "'linear' or 'log'")
+        return np.geomspace(1.0, log_tau_end, save.num)
     if save.spacing == "log" or problem.log_weight_decay == -math.inf:
         return np.linspace(start, log_tau_end, save.num)
     return log_tau_end + np.log(np.arange(1, save.num + 1) / save.num)
 
 
-def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def times_of(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Return tau, s, t, log t."""
     nan = np.full_like(log_taus, math.nan)
     decaying = problem.log_weight_decay > -math.inf
@@ -263,9 +332,6 @@ def _distance(values: Floats, others: list[Floats]) -> Floats:
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:
-    import numba
-    import scipy
-
     return (
         problem.settings
         | engine.settings
@@ -274,14 +340,18 @@ def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: flo
             "companion_rtol": paths[1].rtol,
             "confirmed": confirm,
             "slaving_error": paths[0].slaving_error,
-            "versions": {
-                "theorykit": __version__,
-                "numpy": np.__version__,
-                "scipy": scipy.__version__,
-                "numba": numba.__version__,
-            },
+            "versions": versions(),
         }
     )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers come from."""
+    import numba
+    import scipy
+
+    modules = {"numpy": np, "scipy": scipy, "numba": numba}
+    return {"theorykit": __version__} | {name: module.__version__ for name, module in modules.items()}
 
 
 def _counts(paths: list[FlowPath]) -> dict[str, Any]:

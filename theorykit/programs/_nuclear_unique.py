@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from theorykit._numerics.rounding import UNIT, Floats, shift
 from theorykit._numerics.spectral import (
@@ -22,13 +21,13 @@ from theorykit._numerics.spectral import (
     smallest_singular_value_lower,
 )
 from theorykit.programs._nuclear_data import Observed
+from theorykit.programs._nuclear_second import face_observed, second_optimum
 from theorykit.programs._pair import Uniqueness
 
 if TYPE_CHECKING:
     from theorykit.programs.nuclear import NuclearCertificate
 
 _LARGEST_GRAM = 1200
-_LARGEST_EXACT = 30
 _GRID_BITS = 40
 _RANK = 1e-8
 INSIDE = 1e-13  # pulls S into the unit ball, over the rounding of its entries
@@ -63,7 +62,7 @@ def uniqueness(data: Observed, certificate: NuclearCertificate) -> Uniqueness:
         proved = exactly_low_rank(data, c, dual) or _determined(data, c, dual)
     else:
         proved = _regularised(data, c, dual)
-    return proved or _second_optimum(data, c) or Uniqueness("unknown", "neither proof nor counterexample was found")
+    return proved or second_optimum(data, c) or Uniqueness("unknown", "neither proof nor counterexample was found")
 
 
 def scaled_dual(data: Observed, c: NuclearCertificate) -> tuple[Floats, float]:
@@ -232,25 +231,9 @@ def face_strength(data: Observed, dual: Dual, distance: float) -> tuple[float, f
     """
     found, r, size = dual.found, dual.rank, operator_size(data)
     angle = (distance + dual.loose) / dual.spread * SAFE
-    seen = _face_observed(data, found.U[:, :r], found.V[:, :r])
+    seen = face_observed(data, found.U[:, :r], found.V[:, :r])
     plain = smallest_singular_value_lower(seen, 1e-13 * len(data)) - 4.0 * found.skew * size
     return plain * (1.0 - angle**2) - size * (2.0 * math.sqrt(2.0) * angle + 2.0 * angle**2) * SAFE, plain
-
-
-def _face_observed(data: Observed, U: Floats, V: Floats) -> Floats:
-    """Return the observations of an orthonormal basis of {U H V^T: H symmetric}, shape (m, size)."""
-    a, b = np.triu_indices(U.shape[1])
-    if data.symmetric:  # only pairs of equal signs give symmetric matrices
-        signs = np.sign(np.sum(U * V, axis=0))
-        same = signs[a] == signs[b]
-        a, b = a[same], b[same]
-    factor = np.where(a == b, 0.5, math.sqrt(0.5))
-    if data.index is not None:
-        i, j = data.index.T
-        return np.asarray((U[i][:, a] * V[j][:, b] + U[i][:, b] * V[j][:, a]) * factor)
-    assert data.matrices is not None
-    cores = U.T @ data.matrices @ V
-    return np.asarray((cores[:, a, b] + cores[:, b, a]) * factor)
 
 
 def on_grid(data: Observed, W: Floats) -> Floats:
@@ -286,72 +269,3 @@ def _exact_rank(W: Floats) -> int:
         return -1
     entries = [int(Fraction(float(value)) / Fraction(2) ** lowest) for value in W.ravel()]
     return int(flint.fmpz_mat(W.shape[0], W.shape[1], entries).rank())
-
-
-def _second_optimum(data: Observed, c: NuclearCertificate) -> Uniqueness | None:
-    """Exhibit two optima in rational arithmetic: W and W + t D with the same values, and S with ||S|| <= 1 for both.
-
-    ``S^T W`` symmetric positive semidefinite and ``S S^T W = W`` give ``<S, W> = ||W||_*``.
-    """
-    if c.weight_decay is not None or data.index is None or max(data.shape) > _LARGEST_EXACT:
-        return None
-    found = singular_bounds(data.adjoint(c.dual))
-    near = found.values > 1.0 - 1e-6
-    U, V = found.U[:, near], found.V[:, near]
-    seen = _face_observed(data, U, V)
-    if seen.shape[1] == 0:
-        return None
-    _, singular, rows = np.linalg.svd(seen)
-    if len(singular) == seen.shape[1] and singular[-1] > 1e-6:
-        return None
-    S = _simple(data.adjoint(c.dual))
-    if not _semidefinite(_identity(len(S[0])) - S.T @ S):
-        return None
-    a, b = np.triu_indices(U.shape[1])
-    if data.symmetric:
-        signs = np.sign(np.sum(U * V, axis=0))
-        a, b = a[signs[a] == signs[b]], b[signs[a] == signs[b]]
-    core = np.zeros((U.shape[1], U.shape[1]))
-    core[a, b] = rows[-1]
-    direction = U @ (core + core.T) @ V.T
-    step = 2.0 ** math.floor(math.log2(float(np.abs(c.W).max()) / float(np.abs(direction).max())))
-    first = _simple(c.W)
-    for halvings in range(2, 9):
-        for sign in (1.0, -1.0):
-            second = _simple(c.W + sign * step * 2.0**-halvings * direction)
-            if (first != second).any() and all(_attains(data, S, W) for W in (first, second)):
-                reason = "two optima, checked in rational arithmetic; the second is in `alternative`"
-                return Uniqueness("disproved", reason, second.astype(np.float64))
-    return None
-
-
-def _simple(matrix: Floats) -> NDArray[np.object_]:
-    """Return nearby fractions with small denominators."""
-    flat = [Fraction(float(value)).limit_denominator(64) for value in matrix.ravel()]
-    return np.array(flat, dtype=object).reshape(matrix.shape)
-
-
-def _identity(n: int) -> NDArray[np.object_]:
-    return np.array([[Fraction(int(i == j)) for j in range(n)] for i in range(n)], dtype=object)
-
-
-def _attains(data: Observed, S: NDArray[np.object_], W: NDArray[np.object_]) -> bool:
-    """Whether W has the observed values and <S, W> = ||W||_*, exactly."""
-    assert data.index is not None
-    i, j = data.index.T
-    wanted = [Fraction(float(value)) for value in data.values]
-    if list(W[i, j]) != wanted or (data.symmetric and (W != W.T).any()):
-        return False
-    size = S.T @ W
-    return bool((size == size.T).all() and (S @ size == W).all()) and _semidefinite(size)
-
-
-def _semidefinite(matrix: NDArray[np.object_]) -> bool:
-    """Whether a symmetric matrix of fractions is positive semidefinite, by exact elimination."""
-    A = matrix.copy()
-    for k in range(len(A)):
-        if A[k, k] < 0 or (A[k, k] == 0 and any(A[k, k + 1 :] != 0)):
-            return False
-        if A[k, k] != 0:
-            A[k + 1 :, k + 1 :] -= np.outer(A[k + 1 :, k], A[k, k + 1 :]) / A[k, k]
-    return True

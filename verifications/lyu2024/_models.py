@@ -51,15 +51,22 @@ def classification_instances(
 ) -> Iterator[Instance]:
     """Yield a random data set (inputs on the sphere, or entries; random labels) and a random start for every model.
 
-    The draw of a model does not depend on the others.
+    The draw of a model does not depend on the others. Where the features are not independent (a sample on which every
+    unit of a ReLU net is off has none) both are drawn again.
     """
     root = int(rng.integers(2**31))
     for model, init in models:
         own = np.random.default_rng([root, crc32(model.name.encode())])
-        y = own.choice([-1.0, 1.0], _SAMPLES)
-        X = random_inputs(own, model, _SAMPLES)
+        rank = 0
+        while rank < _SAMPLES:
+            y, X, seed = (
+                own.choice([-1.0, 1.0], _SAMPLES),
+                random_inputs(own, model, _SAMPLES),
+                int(own.integers(2**31)),
+            )
+            rank = int(np.linalg.matrix_rank(model.features(X, model.direction(init, seed))))
         data = Dataset.from_arrays(X, y, name="entries" if isinstance(model, MatrixFactorization) else "sphere")
-        yield Instance(model, data, loss, p=p, c=c, init=init, seed=int(own.integers(2**31)))
+        yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)
 
 
 def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[Any]:

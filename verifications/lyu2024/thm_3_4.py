@@ -27,7 +27,10 @@ from ._models import (
 Floats = NDArray[np.float64]
 
 _TEST_POINTS = 32
-_SHORT: Mapping[str, tuple[float, ...]] = dict.fromkeys(("quick", "full", "paper"), Claim.ladders["quick"])
+# Near ties between support vectors settle like 1/log(alpha): the scales begin where that is small.
+_LADDER: Mapping[str, tuple[float, ...]] = dict.fromkeys(
+    ("quick", "full", "paper"), (80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0)
+)
 _FEW: Mapping[str, int] = {"quick": 1, "full": 20, "paper": 20}
 
 
@@ -150,7 +153,7 @@ class KernelRegimeOfModels(_Outputs):
 
     id, title, kind = "lyu2024.thm-3.4-models", "Kernel regime of factorisations, deep nets, convolutions", "limit"
     source = Source("lyu2024", "Theorem 3.4")
-    ladders = _SHORT
+    ladders = _LADDER
     draws = _FEW
     reach = 1.0  # as the lemmas up to T_max
 
@@ -168,7 +171,7 @@ class KernelRegimeOfReLU(_Outputs):
     id, title, kind = "lyu2024.thm-3.4-relu", "Kernel regime of ReLU nets (outside the assumptions)", "limit"
     source = Source("lyu2024", "Theorem 3.4, on models that its assumptions exclude")
     open_question = True
-    ladders = _SHORT
+    ladders = _LADDER
     draws = _FEW
     assumptions = (
         "homogeneous model (3.1, but for its derivatives)",
@@ -195,7 +198,7 @@ class KernelDisplacement(_Early):
         "tend to 0, each with an error below 0.05."
     )
 
-    ladders = _SHORT
+    ladders = _LADDER
     draws = _FEW
     reach = 1.0
 
