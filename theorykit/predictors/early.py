@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 r"""Bounds along the flow before the transition: lemmas behind Theorem 3.4 of Lyu et al. 2024, with explicit constants.
-=======
-r"""Bounds along the flow before the transition: the lemmas behind Theorem 3.4 of lyu2024, with explicit constants.
->>>>>>> main
 
 For the exponential loss, as long as |delta| stays below the radius epsilon_max in which no feature moves by gamma/2
 (`feature_radius`). sigma = alpha e^(-tau), tau = lambda t, A = alpha^(2(L-1))/lambda, L the degree, gamma the kernel
@@ -68,11 +64,7 @@ def log_loss_floor(
     """Return the logarithm of the lower bound on the mean loss that the differential inequality of Lemma C.7 gives.
 
     (1/n) min{1 / F^-1((2/(n L)) G^2 A e^(-2(L-1) tau)), e^(1 - 4(L-1)/L)}. With y = log(1/(n loss)) the inequality
-<<<<<<< HEAD
     is dy/dtau <= (G^2/n) A e^(-2(L-1) tau) e^(-y) - L y, and Y = log F^-1(...), which falls at the rate
-=======
-    reads dy/dtau <= (G^2/n) A e^(-2(L-1) tau) e^(-y) - L y, and Y = log F^-1(...), which falls at the rate
->>>>>>> main
     2(L-1) Y/(1 + Y), is a barrier as long as Y >= 4(L-1)/L - 1; below that this constant is one.
 
     Parameters
