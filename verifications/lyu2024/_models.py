@@ -32,12 +32,6 @@ SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
 )
 """All models with two continuous derivatives; past the transition the first ones take many more steps."""
 
-KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
-    (CNN((6,), (4,), 3, "relu", window=2), "twin"),
-    (MLP((3, 8, 1), "relu"), "twin"),
-)
-"""ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
-
 _SAMPLES = 4
 
 
