@@ -18,10 +18,26 @@ from theorykit.predictors.early import (
 from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
 from theorykit.predictors.label_noise import label_noise_weights
 from theorykit.predictors.radius import curvature_bound, feature_radius, output_bound
+from theorykit.predictors.regression import (
+    KernelBall,
+    displacement_bound,
+    earliest_exit,
+    early_log_loss,
+    early_loss_rate,
+    kernel_ball,
+    norm_bound,
+    off_span_bound,
+)
 
 __all__ = [
+    "KernelBall",
     "curvature_bound",
+    "displacement_bound",
+    "earliest_exit",
+    "early_log_loss",
+    "early_loss_rate",
     "feature_radius",
+    "kernel_ball",
     "kernel_direction",
     "kernel_phase_end",
     "label_noise_weights",
@@ -33,6 +49,8 @@ __all__ = [
     "log_normaliser",
     "log_normaliser_printed",
     "margin_error_bound",
+    "norm_bound",
+    "off_span_bound",
     "output_bound",
     "rademacher_bound",
     "transition_time",

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 _TEST_POINTS = 32
 # Near ties between support vectors settle like 1/log(alpha): the scales begin where that is small.
 _LADDER: Mapping[str, tuple[float, ...]] = dict.fromkeys(
-    ("quick", "full", "paper"), (80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0)
+    ("quick", "full", "paper"), (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
 )
 _FEW: Mapping[str, int] = {"quick": 1, "full": 20, "paper": 20}
 

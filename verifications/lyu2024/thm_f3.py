@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from theorykit import Trial
 from theorykit.checking import Assumption, Claim, Control, Measurement, Source
-from theorykit.programs import FactorisationPoint, factorisation_point, nuclear_regularised
+from theorykit.programs import FactorisationPoint, MinNuclearNorm, factorisation_point, nuclear_regularised
 
 Floats = NDArray[np.float64]
 
@@ -107,8 +107,13 @@ class StrictSaddles(Claim):
         return [Assumption("starts that ended at a stationary point", points >= wanted // 2, float(points))]
 
     def measure(self, instance: Trial, problem: None, variant: str) -> Measurement:
-        """Measure the smallest slack over all stationary points."""
-        observed, optimum = instance.values, self._optimum(instance, 1.0)
+        """Measure the smallest slack over all stationary points, and how far their curvature is below its bound.
+
+        By convexity a stationary point obeys loss - optimum <= (|M|_op - lambda) |W*|_*/2, and the curvature of a
+        saddle is lambda - |M|_op: it is at most -2 (loss - optimum)/|W*|_*.
+        """
+        observed, solved = instance.values, self._optimum(instance, 1.0)
+        optimum, size = float(solved.certificate.upper), float(np.linalg.norm(solved.W, "nuc"))
         certificates = [_certificate(observed, point) for point in self._points(instance)]
         distances = [max(found.gap, abs(found.loss / optimum - 1.0)) for found in certificates]
         judged = list(zip(certificates, distances, strict=True))
@@ -118,9 +123,16 @@ class StrictSaddles(Claim):
             else 1.0 - distance / _DIGITS
             for found, distance in judged
         ]
-        saddles = [found.loss for found, distance in judged if distance >= _DIGITS]
-        counts = {"saddles": len(saddles), "values at saddles": len({round(loss, 8) for loss in saddles})}
-        return Measurement(min(slacks), 0.0, extra=counts | {"minima": len(certificates) - len(saddles)})
+        saddles = [found for found, distance in judged if distance >= _DIGITS and found.curvature is not None]
+        extra = {
+            "saddles": len(saddles),
+            "values at saddles": len({round(found.loss, 8) for found in saddles}),
+            "minima": sum(distance < _DIGITS for distance in distances),
+            "least curvature / its bound": min(
+                (-0.5 * size * (found.curvature or 0.0) / (found.loss - optimum) for found in saddles), default=math.nan
+            ),
+        }
+        return Measurement(min(slacks), 0.0, extra=extra)
 
     def controls(self) -> Sequence[Control]:
         """Return too few columns, and another constant before the nuclear norm."""
@@ -148,16 +160,15 @@ class StrictSaddles(Claim):
         found: list[_Found] = self.tools.remember((self.id, instance), search)
         return found
 
-    def _optimum(self, instance: Trial, factor: float) -> float:
-        """Return the certified optimum of the convex problem at factor * lambda."""
+    def _optimum(self, instance: Trial, factor: float) -> MinNuclearNorm:
+        """Return the certified solution of the convex problem at factor * lambda."""
         observed = instance.values
-        solved: Any = self.tools.remember(
+        return self.tools.remember(
             (self.id, instance, factor),
             lambda: nuclear_regularised(
                 observed.index, observed.values, weight_decay=factor * observed.decay, shape=observed.d, symmetric=True
             ),
         )
-        return float(solved.certificate.upper)
 
     def _one_column(self, instance: Trial, problem: None) -> Measurement:
         """Descend with one column each: the ends are local minima there (no curvature is below -1e-9 lambda)."""
@@ -171,7 +182,8 @@ class StrictSaddles(Claim):
 
     def _other_penalty(self, instance: Trial, factor: float) -> Measurement:
         least = min(_certificate(instance.values, point).loss for point in self._points(instance))
-        return Measurement(1.0 - abs(least / self._optimum(instance, factor) - 1.0) / _DIGITS, 0.0)
+        optimum = float(self._optimum(instance, factor).certificate.upper)
+        return Measurement(1.0 - abs(least / optimum - 1.0) / _DIGITS, 0.0)
 
 
 def _full(rng: np.random.Generator, d: int) -> Observations:
