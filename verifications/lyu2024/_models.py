@@ -32,7 +32,14 @@ SMOOTH: tuple[tuple[HomogeneousModel, str], ...] = (
 )
 """All models with two continuous derivatives; past the transition the first ones take many more steps."""
 
+KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
+    (CNN((6,), (4,), 3, "relu", window=2), "twin"),
+    (MLP((3, 8, 1), "relu"), "twin"),
+)
+"""ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
+
 _SAMPLES = 4
+_CLEAR = 0.05  # share of the multipliers, or relative slack, that tells a support vector from the others
 
 
 def classification_instances(
@@ -45,22 +52,33 @@ def classification_instances(
 ) -> Iterator[Instance]:
     """Yield a random data set (inputs on the sphere, or entries; random labels) and a random start for every model.
 
-    The draw of a model does not depend on the others. Where the features are not independent (a sample on which every
-    unit of a ReLU net is off has none) both are drawn again.
+    No model's draw depends on the others. It is repeated where the features are dependent (a sample on which
+    every unit of a ReLU net is off has none), where one sample carries nearly all of the multipliers of K1, and where
+    one is nearly tied between supporting and not: it settles only at scales beyond the ladders.
     """
     root = int(rng.integers(2**31))
     for model, init in models:
         own = np.random.default_rng([root, crc32(model.name.encode())])
-        rank = 0
-        while rank < _SAMPLES:
+        while True:
             y, X, seed = (
                 own.choice([-1.0, 1.0], _SAMPLES),
                 random_inputs(own, model, _SAMPLES),
                 int(own.integers(2**31)),
             )
-            rank = int(np.linalg.matrix_rank(model.features(X, model.direction(init, seed))))
+            if _is_clear(model.features(X, model.direction(init, seed)), y):
+                break
         data = Dataset.from_arrays(X, y, name="entries" if isinstance(model, MatrixFactorization) else "sphere")
         yield Instance(model, data, loss, p=p, c=c, init=init, seed=seed)
+
+
+def _is_clear(features: Floats, y: Floats) -> bool:
+    """Return whether the features are independent, and it is clear which samples support their separator."""
+    if np.linalg.matrix_rank(features) < y.size:
+        return False
+    found = kernel_svm(features, y)
+    assert found.w is not None
+    shares, q = found.dual / found.dual.sum(), y * (features @ found.w)
+    return bool(shares.max() < 0.9 and np.maximum(shares, q / q.min() - 1.0).min() > _CLEAR)
 
 
 def random_inputs(rng: np.random.Generator, model: HomogeneousModel, n: int) -> NDArray[Any]:

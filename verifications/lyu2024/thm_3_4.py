@@ -15,6 +15,7 @@ from theorykit.predictors import log_normaliser, log_normaliser_printed, window
 
 from ._common import BOTH_LOSSES, diagonal_instances
 from ._models import (
+    KINKED,
     SMOOTH,
     assumption_tests,
     classification_instances,
@@ -160,6 +161,27 @@ class KernelRegimeOfModels(_Outputs):
         """Yield a factorisation, nets of two and three layers, and a convolution, all with smooth activations."""
         list(diagonal_instances(rng, ()))  # what the other claims draw first, so that all meet on the same problems
         return classification_instances(rng, SMOOTH)
+
+
+class KernelRegimeOfReLU(_Outputs):
+    """Outside the theorem, whose Assumption 3.1 asks for two continuous derivatives: for ReLU nets, too,
+    f(theta(T^-_c); x)/Z(alpha) tends to <phi(x), h*>. Z as printed and as corrected for Theorem 3.4.
+    """
+
+    id, title, kind = "lyu2024.thm-3.4-relu", "Kernel regime of ReLU nets (outside the assumptions)", "limit"
+    source = Source("lyu2024", "Theorem 3.4, on models that its assumptions exclude")
+    open_question = True
+    ladders = _LADDER
+    draws = _FEW
+    assumptions = (
+        "homogeneous model (3.1, but for its derivatives)",
+        "zero output at the start (3.2)",
+        "separable NTK features (3.3)",
+    )
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Yield a fully connected and a convolutional ReLU net."""
+        return classification_instances(rng, KINKED)
 
 
 class KernelDisplacement(_Early):
