@@ -1,10 +1,11 @@
 """Nuclear-norm completion: theorykit next to CVXPY with Clarabel and SCS, all judged by the same certificate.
 
-Matrices of d x d with a share of the entries observed: the multiplication table ij, and random matrices of rank 3
-(which 5 % of the entries do not determine), both over symmetric matrices; and over all matrices the table, with that
-share and with three times as many entries, and random ones of rank 3. Every contender runs in a process of its own
-(imports and compilation warmed up first), and may take 120 seconds. python benchmarks/nuclear.py [--quick | --full]
-[--out FILE.json]
+Matrices of d x d with a share of the entries observed. Over symmetric matrices: the multiplication table ij, and random
+matrices of rank 3 (which 5 % of the entries do not determine). Over all matrices: the table, with that share and with
+three times as many entries, and random ones of rank 3. Every contender runs in a process of its own (imports and
+compilation warmed up first), and may take 120 seconds (--cap).
+
+    python benchmarks/nuclear.py [--quick | --full] [--cap SECONDS] [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -70,18 +71,18 @@ def run_one(kind: str, name: str, d: int) -> None:
     print(json.dumps(spent | found | {"unique": result.uniqueness}))
 
 
-def run_in_process(kind: str, name: str, d: int) -> dict[str, Any]:
-    """Run one contender in a process of its own; more than CAP_S after its warm-up is reported as such."""
+def run_in_process(kind: str, name: str, d: int, cap: float) -> dict[str, Any]:
+    """Run one contender in a process of its own; more than the cap after its warm-up is reported as such."""
     command = [sys.executable, "-W", "ignore", __file__, "--one", kind, name, str(d)]
     row: dict[str, Any] = {"kind": kind, "d": d, "contender": name, "seconds": None}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         ready = child.stdout.readline()
         try:
-            output, errors = child.communicate(timeout=CAP_S)
+            output, errors = child.communicate(timeout=cap)
         except subprocess.TimeoutExpired:
             child.kill()
-            return row | {"note": f"> {CAP_S:.0f} s"}
+            return row | {"note": f"> {cap:.0f} s"}
     if not ready or child.returncode:
         return row | {"note": (errors.strip().splitlines() or ["failed"])[-1][:110]}
     return row | json.loads(output.splitlines()[-1])
@@ -102,7 +103,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def run(sizes: tuple[int, ...], peers_up_to: int) -> list[dict[str, Any]]:
+def run(sizes: tuple[int, ...], peers_up_to: int, cap: float) -> list[dict[str, Any]]:
     """Return one row for each kind of data, size and contender."""
     rows = []
     for kind in KINDS:
@@ -110,7 +111,7 @@ def run(sizes: tuple[int, ...], peers_up_to: int) -> list[dict[str, Any]]:
             for name in CONTENDERS:
                 if name != "theorykit" and d > peers_up_to:
                     continue
-                rows.append(run_in_process(kind, name, d))
+                rows.append(run_in_process(kind, name, d, cap))
                 print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -120,6 +121,7 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="d = 20 and 50 only")
     size.add_argument("--full", action="store_true", help="d = 200 for every contender, not for ours alone")
+    parser.add_argument("--cap", type=float, default=CAP_S, metavar="SECONDS", help="the most a contender may take")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the rows as JSON, too")
     parser.add_argument("--one", nargs=3, metavar=("KIND", "NAME", "D"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -128,7 +130,7 @@ def main() -> None:
         run_one(kind, name, int(d))
         return
     sizes = (20, 50) if arguments.quick else tuple(SHARES)
-    rows = run(sizes, 200 if arguments.full else 97)
+    rows = run(sizes, 200 if arguments.full else 97, arguments.cap)
     print(table(rows))
     if arguments.out:
         environment = {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}

@@ -19,6 +19,7 @@ from theorykit.programs import (
     interpolation_kkt_residuals,
     kernel_interpolant,
     kernel_svm,
+    kkt_residuals,
     quasinorm_margin,
     rich_kkt,
     svm,
@@ -338,3 +339,9 @@ def test_a_violation_may_cost_far_more_than_the_optimum(C):
     found = kernel_svm(features, [1, -1], C=C)
     assert found.certificate.gap < 1e-14
     assert found.certificate.verify(features, [1, -1])
+
+
+def test_multipliers_beyond_the_float_range_leave_the_others_at_zero():
+    found = kkt_residuals([1e200, 0.0], [1.0, 2.0], [[1e-150, 0.0], [0.0, 1e-150]], 5.0)
+    assert found.multipliers[1] == 0.0
+    assert found.multipliers[0] > 0.0

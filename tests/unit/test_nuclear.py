@@ -250,3 +250,8 @@ def test_factors_beyond_the_float_range(size):
 def test_tiny_values_beside_zeros():
     values = np.array([0.5, 0.0, 1.3]) * 2.0**-1000
     assert min_nuclear_norm([[0, 0], [0, 1], [1, 1]], values, shape=2).certificate.gap < 1e-12
+
+
+def test_a_point_with_large_entries_has_finite_numbers():
+    point = factorisation_point([[1e69]], [[1.0]], [[0, 0]], [1e150], weight_decay=1.0)
+    assert np.isfinite([point.loss, point.lower, point.stationarity, point.operator_norm]).all()

@@ -119,10 +119,13 @@ def factorisation_point(
     M = residual_matrix(data, W)
     residual = 2.0 * data.counts / float(data.counts.sum()) * (data.values - data.of(W))
     lower, _ = bounds(data, W, residual, decay)
-    flows = np.linalg.norm(M @ first + decay * first), np.linalg.norm(decay * second - M @ second)
+    flows = np.hstack((M @ first + decay * first, decay * second - M @ second))
+    largest = float(np.abs(flows).max()) or 1.0  # the squares may leave the float range
     loss = float(_upper(_loss(data, first, second, decay)))
     curvature, direction = _negative_curvature(data, first, second, M, decay)
-    return FactorisationPoint(loss, lower, float(np.hypot(*flows)), operator_norm_upper(M), M, curvature, direction)
+    return FactorisationPoint(
+        loss, lower, largest * float(np.linalg.norm(flows / largest)), operator_norm_upper(M), M, curvature, direction
+    )
 
 
 def _negative_curvature(

@@ -286,8 +286,8 @@ def _feasible_residuals(theta: Floats, q: Floats, gradients: Floats, degree: flo
     residual = math.hypot(stationarity, float(spread @ weights) / length)
     # mu solves theta c = sum mu c**(L-1) grad q with c = q_min**(-1/L)
     log_scale = math.log(size) - math.log(steepest) - (2.0 - degree) / degree * math.log(smallest)
-    with np.errstate(over="ignore", under="ignore"):
-        multipliers = weights * np.exp(log_scale)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        multipliers = np.where(weights > 0.0, weights * np.exp(log_scale), 0.0)
     return KKT(stationarity, complementarity, multipliers, True, residual)
 
 

@@ -153,8 +153,10 @@ class NormIsBounded(_Late):
             ball=self.ball(instance), target_norm=target_norm(instance), size=float(np.linalg.norm(problem.direction)),
         )  # fmt: skip
         trajectory = self.late(problem)
-        taus = [begin, *(math.exp(end) for end in trajectory.step_ends if math.exp(end) > begin)]
+        ends = trajectory.step_ends
+        times = np.concatenate([[math.log(begin)], ends[np.exp(ends) > begin]])
+        last = trajectory.at(log_tau=float(times[-1]))
+        own, other = (path.statistics(times, ["log_norm"])["log_norm"] for path in (last.path, last.companion))
         limit = math.log(bound) + power * problem.log_alpha
-        found = [trajectory.at(tau=min(tau, (1.0 + instance.c) * problem.log_alpha)) for tau in taus]
-        slacks = [(limit - value, error) for value, error in (now.estimate(lambda at: at.log_norm) for now in found)]
+        slacks = [(limit - value, error) for value, error in zip(own, np.abs(own - other), strict=True)]
         return Measurement(*decisive(slacks))
