@@ -6,10 +6,13 @@ are several) for the rest. Flows and programs are shared by all tests at one tol
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +71,15 @@ def test_is_described(claim: type[Claim]) -> None:
     if claim.expansion is not None:
         for ladder in claim.ladders.values():
             assert len(ladder) >= len(claim.expansion.terms) + 2
+
+
+@by_id([claim for claim in CLAIMS if claim.expected.get("as-printed") == "refuted"])
+def test_a_refuted_printed_statement_is_explained(claim: type[Claim]) -> None:
+    """The findings have the command that shows it."""
+    page = Path(__file__).parents[2] / "docs" / "findings.md"
+    commands = re.findall(r"^\$ theorykit verify (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    patterns = [word for command in commands for word in shlex.split(command)]
+    assert any(fnmatch.fnmatchcase(claim.id, pattern) for pattern in patterns)
 
 
 @pytest.mark.slow
@@ -174,7 +186,7 @@ def test_refuted_if_the_flow_saw_other_labels(
 
 
 @pytest.mark.slow
-@by_id([claim for claim in CLAIMS if claim.kind == "figure"])
+@by_id([claim for claim in CLAIMS if hasattr(claim, "bounds")])
 def test_refuted_if_a_bound_is_turned_round(
     verify: Verify, claim: type[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:

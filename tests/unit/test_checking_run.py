@@ -124,8 +124,8 @@ def numbers(result: VerificationResult) -> list[dict[str, Any]]:
 
 
 def test_unknown_pattern_names_the_nearest_id() -> None:
-    with pytest.raises(InputError, match=r"claim: got 'lyu2024.thm-3.5'.*did you mean 'lyu2024.thm-3.4'\?"):
-        discover(["lyu2024.thm-3.5"])
+    with pytest.raises(InputError, match=r"claim: got 'lyu2024.cor-3.66'.*did you mean 'lyu2024.cor-3.6'\?"):
+        discover(["lyu2024.cor-3.66"])
     with pytest.raises(InputError, match="claim: got 'Lyu2024"):
         tk.verify("Lyu2024.*")  # ids are lower case, whatever the platform's file names
 
@@ -604,3 +604,21 @@ def test_same_seed_same_numbers_bit_for_bit_on_one_job_and_on_two(tmp_path: Path
     other = tk.verify("toy.*", paths=[tmp_path], seed=8)
     assert [row.verdict for row in other.results] == [row.verdict for row in first.results]
     assert numbers(other.where(claim="toy.flows")) != numbers(first.where(claim="toy.flows"))
+
+
+def test_what_takes_longest_begins_first(tmp_path: Path) -> None:
+    """Figures, then nets with many parameters, then small ones; the results stay in the order of the files."""
+    write(tmp_path, id="toy.a")
+    wide = KNOWN.replace("DiagonalNet(4), data", 'MLP((4, 50, 1), activation="z^2"), data').replace(
+        "import DiagonalNet", "import MLP, DiagonalNet"
+    )
+    (tmp_path / "wide.py").write_text(wide.replace("toy.known", "toy.b"), encoding="utf-8")
+    slack = 'expansion = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))'
+    figure = KNOWN.replace("toy.known", "toy.c").replace('"limit"', '"figure"').replace(slack, "expansion = None")
+    (tmp_path / "figure.py").write_text(figure, encoding="utf-8")
+    progress = Recorder()
+    result = tk.verify("toy.*", paths=[tmp_path], instances=1, progress=progress)
+    begun = list(dict.fromkeys(text.split(":")[0] for text in progress.texts))
+    assert begun.index("toy.c") < begun.index("toy.b")
+    assert progress.texts[-1].startswith("toy.")
+    assert list(dict.fromkeys(row.claim for row in result.results)) == ["toy.c", "toy.a", "toy.b"]

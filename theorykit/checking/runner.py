@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -32,6 +33,7 @@ from theorykit.checking.verdict import Verdict
 from theorykit.models import DiagonalNet
 
 PROFILES = ("quick", "full", "paper")
+_FIGURE, _FREQUENCY = 1e12, 1e9  # more than the guess for any flow
 _LARGE = 10**8  # entries of training and test data from which an instance runs alone
 
 
@@ -266,12 +268,17 @@ def _tasks(
 
 
 def _cost(claim: type[Claim], instance: Instance | Trial, profile: str) -> float:
-    """Return a guess at how long a claim takes on an instance, to begin with what takes longest: only order counts."""
+    """Return a guess at how long a claim takes on an instance, to begin with what takes longest: only order counts.
+
+    Figures first, then frequencies (many repetitions), then flows by their number of unknowns and their scales.
+    """
+    if claim.kind == "figure":
+        return _FIGURE
     if isinstance(instance, Trial):
-        return 1.0
-    scales = claim.ladders[profile] if claim.has_ladder() else (100.0,)
-    size = instance.data.n if isinstance(instance.model, DiagonalNet) else instance.model.parameters
-    return size * sum(scales) ** 0.5 * (10.0 if claim.kind == "figure" else 1.0)
+        return _FREQUENCY if claim.kind == "probability" else 0.0
+    scales = claim.ladders[profile] if claim.has_ladder() else (1.0,)
+    unknowns = instance.data.n if isinstance(instance.model, DiagonalNet) else instance.model.parameters
+    return unknowns * math.sqrt(sum(scales))
 
 
 def _entries(instance: Instance) -> int:

@@ -55,11 +55,12 @@ def _on_face(data: Observed, c: NuclearCertificate, dual: Dual, unit: float) -> 
     excess, total = (c.upper - c.lower + 2.0 * INSIDE * c.upper) / unit, c.upper / unit
     short = 1.0 - (dual.found.values[dual.rank - 1] * (1.0 - dual.found.skew) - dual.found.missed) if dual.rank else 0.0
     missed = 0.0 if c.weight_decay is None else math.sqrt(float(data.counts.sum() / data.counts.min()) * unit * excess)
-    own = operator_norm_upper(c.W)
+    missing = 0.0 if data.index is not None else data.missing(c.W) * SAFE  # to a matrix that has the values exactly
+    own = operator_norm_upper(c.W) + missing
     largest, bound = total, math.inf
     for _ in range(_PASSES):
         off = (2.0 / math.sqrt(dual.spread) + math.sqrt(2.0)) * math.sqrt(excess * largest) + short * total
         off *= 4.0 if data.symmetric else 2.0
         bound = (off + (operator_size(data) * off + missed) / kappa) * SAFE
         largest = min(largest, own + bound)
-    return float(bound if data.index is not None else bound + data.missing(c.W) * SAFE)
+    return float(bound + missing)

@@ -20,7 +20,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from theorykit._numerics.rounding import Floats
 from theorykit.programs._nuclear_interior import interior_point
 
-_LARGEST_SCHUR = 4000
+_LARGEST_SCHUR = 3000
 _NEGLIGIBLE = 1e-6
 _LONG_STEP = 100.0  # so near the optimum the proximal term is only there to make it one point
 _FIRST_ORDER_STEPS = 300

@@ -133,14 +133,15 @@ def accepted(trajectory: Trajectory, until: float = math.inf) -> Iterator[Snapsh
             yield trajectory.at(log_tau=float(log_tau))
 
 
-def decisive(slacks: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+def decisive(slacks: list[tuple[float, float]]) -> tuple[float, float, float]:
     """Return (slack, 0, error) of the step that comes nearest to a violation.
 
-    What the slack does between accepted steps is not seen: the difference to the neighbouring ones counts as an error.
+    What the slack does between accepted steps is not seen: the difference to the nearer neighbour counts as an error.
     """
     at = min(range(len(slacks)), key=lambda k: slacks[k][0] - slacks[k][1])
     slack, error = slacks[at]
-    between = max((abs(near[0] - slack) for near in slacks[max(at - 1, 0) : at + 2]), default=0.0)
+    neighbours = slacks[max(at - 1, 0) : at] + slacks[at + 1 : at + 2]
+    between = min((abs(near[0] - slack) for near in neighbours), default=0.0)
     return float(slack), 0.0, float(error + between)
 
 

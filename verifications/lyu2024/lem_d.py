@@ -123,6 +123,8 @@ class LossFalls(_Inequality):
         model, data = instance.model, instance.data
         slopes, log_scale = now.path.slopes(now.log_tau)
         top = float(np.abs(slopes).max())
+        if top == 0.0:  # below the float range, in the first instants: not resolved
+            return Terms(slopes, log_scale, -math.inf, np.zeros(4), np.zeros(4))
         log_loss = 2.0 * (math.log(0.5 * top) + log_scale) + math.log(float(np.mean((slopes / top) ** 2)))
         bound = early_loss_rate(
             math.exp(now.log_tau), log_loss, n=data.n, degree=model.degree, log_A=problem.log_A,

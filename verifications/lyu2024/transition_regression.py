@@ -9,13 +9,17 @@ import numpy as np
 
 from theorykit import Crossing, Problem
 from theorykit.checking import Control, Expansion, Instance, Measurement, Source
+from theorykit.models import DiagonalNet
 
 from ._regression import Regression, regression_instances
+
+_END = 1.5  # s to which the flows of diagonal nets are followed, as for Theorem 3.10
 
 
 class RegressionTransition(Regression):
     """For regression lambda t* = log(alpha) + O(1), without the log log A of classification: t* is the time at which
-    delta = e^(lambda t) theta/alpha - theta_bar has half the norm of theta_bar, or of h* where that is smaller.
+    delta = e^(lambda t) theta/alpha - theta_bar has half the norm of theta_bar (other models than diagonal nets: half
+    the norm of h*, where that is smaller).
     """
 
     id, title, kind = "lyu2024.transition-regression", "Transition of regression at log α / λ + O(1)", "limit"
@@ -41,7 +45,10 @@ class RegressionTransition(Regression):
         return (Control("-1/(2L)", lambda i, p: self._lead(i, p, -0.5 / i.model.degree)),)
 
     def _lead(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
-        whole = float(np.linalg.norm(problem.direction))
-        mark = Crossing("log_delta", math.log(0.5 * min(1.0, self.interpolant(instance).norm / whole)), direction=1)
-        event = self.early(problem).crossings(mark)[0]
+        if isinstance(instance.model, DiagonalNet):
+            share, trajectory = 1.0, self.flow(problem, _END)
+        else:
+            size = float(np.linalg.norm(problem.direction))
+            share, trajectory = min(1.0, self.interpolant(instance).norm / size), self.early(problem)
+        event = trajectory.crossings(Crossing("log_delta", math.log(0.5 * share), direction=1))[0]
         return Measurement(problem.log_alpha - event.tau, predicted, event.error)
