@@ -20,6 +20,7 @@ from theorykit.predictors import (
     log_loss_ceiling,
     log_loss_floor,
     log_loss_floor_printed,
+    output_bound,
 )
 
 SCALES = st.tuples(
@@ -52,7 +53,7 @@ def test_bounds_on_the_loss_are_the_formulas(drawn):
         expected = [float(x) for x in (ceiling, mp.log(printed), mp.log(floor))]
     scales = (tau, log_alpha, log_lambda, L)
     found = [
-        float(log_loss_ceiling(*scales, gamma)),
+        float(log_loss_ceiling(math.log(tau), *scales[1:], gamma)),
         float(log_loss_floor_printed(*scales, G, n)),
         float(log_loss_floor(*scales, G, n)),
     ]
@@ -83,14 +84,27 @@ def test_displacement_is_above_the_integral_of_the_loss_bound(degree, tau):
 
     integral = quad(density, math.log(tau) - 60.0, math.log(tau), limit=400, epsabs=0.0, epsrel=1e-10)[0]
     reference = math.log(G) + (degree - 2) * log_alpha - log_lambda + math.log(integral)
-    found = float(log_displacement_ceiling(tau, *scales, G))
+    found = float(log_displacement_ceiling(math.log(tau), *scales, G))
     assert reference - 1e-9 <= found <= reference + 1.5
+
+
+def test_bounds_at_times_below_the_float_range():
+    """There both are linear in tau: log(1/loss) >= gamma^2 A tau/8 and |delta| <= G alpha^(L-2) tau/lambda."""
+    log_alpha, log_lambda, gamma, G = 640.0, -640.0, 0.5, 2.0
+    log_tau = np.array([-1930.0, -1935.0])
+    log_A = 2.0 * log_alpha - log_lambda
+    expected = math.log(gamma**2 / 8.0) + log_A + log_tau
+    found = np.log(-log_loss_ceiling(log_tau, log_alpha, log_lambda, 2, gamma))
+    assert found == pytest.approx(expected, abs=1e-3)
+    displacement = log_displacement_ceiling(log_tau, log_alpha, log_lambda, 2, gamma, G)
+    assert (displacement >= math.log(G) - log_lambda + log_tau - 1e-9).all()
+    assert (displacement <= math.log(G) - log_lambda + log_tau + 1.0).all()
 
 
 def test_end_of_the_kernel_phase_is_where_the_displacement_reaches_the_radius():
     arguments = (80.0, -40.0, 3, 0.5, 2.0)
     end = kernel_phase_end(*arguments, 0.03)
-    assert float(log_displacement_ceiling(end, *arguments)) == pytest.approx(math.log(0.03), abs=1e-9)
+    assert float(log_displacement_ceiling(math.log(end), *arguments)) == pytest.approx(math.log(0.03), abs=1e-9)
 
 
 def test_end_of_the_kernel_phase_has_the_second_order_of_lemma_c5():
@@ -162,6 +176,24 @@ def test_no_feature_moves_by_half_the_margin_within_the_radius(model, X, init):
         moved = model.features(X, center + radius * step / np.linalg.norm(step))
         furthest = max(furthest, float(np.linalg.norm(moved - still, axis=1).max()))
     assert 0.0 < furthest <= 0.5 * margin
+
+
+@pytest.mark.parametrize(("model", "X", "init"), list(_models()), ids=lambda value: getattr(value, "name", ""))
+def test_no_output_on_the_unit_sphere_exceeds_its_bound(model, X, init):
+    """Climb from random points, so that the bound is met by outputs near the largest."""
+    rng = np.random.default_rng(2)
+    bound = output_bound(model, X)
+    for i, cotangent in enumerate(np.eye(len(X))):
+        largest = 0.0
+        for _ in range(4):
+            theta = rng.standard_normal(model.parameters)
+            for _ in range(60):
+                theta /= np.linalg.norm(theta)
+                sign = np.sign(model.output(theta, X)[i])
+                theta = theta + sign * model.vjp(theta, X, cotangent) / bound[i]
+            largest = max(largest, abs(float(model.output(theta / np.linalg.norm(theta), X)[i])))
+        assert largest <= bound[i] * (1.0 + 1e-12)
+        assert largest >= 0.05 * bound[i]
 
 
 def test_radius_of_a_diagonal_net_is_attained():

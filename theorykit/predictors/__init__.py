@@ -17,7 +17,7 @@ from theorykit.predictors.early import (
 )
 from theorykit.predictors.generalisation import margin_error_bound, rademacher_bound
 from theorykit.predictors.label_noise import label_noise_weights
-from theorykit.predictors.radius import curvature_bound, feature_radius
+from theorykit.predictors.radius import curvature_bound, feature_radius, output_bound
 from theorykit.predictors.regression import (
     KernelBall,
     displacement_bound,
@@ -51,6 +51,7 @@ __all__ = [
     "margin_error_bound",
     "norm_bound",
     "off_span_bound",
+    "output_bound",
     "rademacher_bound",
     "transition_time",
     "window",

@@ -1,4 +1,4 @@
-r"""Bounds along the flow before the transition: the lemmas behind Theorem 3.4 of lyu2024, with explicit constants.
+r"""Bounds along the flow before the transition: lemmas behind Theorem 3.4 of Lyu et al. 2024, with explicit constants.
 
 For the exponential loss, as long as |delta| stays below the radius epsilon_max in which no feature moves by gamma/2
 (`feature_radius`). sigma = alpha e^(-tau), tau = lambda t, A = alpha^(2(L-1))/lambda, L the degree, gamma the kernel
@@ -9,7 +9,6 @@ A leaves the float range.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,15 +31,17 @@ def log_inverse_xlogx(log_y: ArrayLike) -> Floats:
     return np.asarray(wrightomega(np.asarray(log_y, dtype=np.float64)))
 
 
-def log_loss_ceiling(tau: ArrayLike, log_alpha: float, log_weight_decay: float, degree: int, margin: float) -> Floats:
+def log_loss_ceiling(
+    log_tau: ArrayLike, log_alpha: float, log_weight_decay: float, degree: int, margin: float
+) -> Floats:
     """Return the logarithm of the upper bound on the mean loss of Lemma C.4.
 
     max{1 / (1 + gamma^2 A (1 - e^(-2(L-1) tau)) / (16 (L-1))), e^(2(L-1) tau) / (F^-1(gamma^2 A / (8 L)) - 1)}.
 
     Parameters
     ----------
-    tau : array_like
-        Slow times lambda t > 0.
+    log_tau : array_like
+        Logarithms of slow times lambda t, which leave the float range where A does.
     log_alpha, log_weight_decay : float
     degree : int
         L.
@@ -49,13 +50,12 @@ def log_loss_ceiling(tau: ArrayLike, log_alpha: float, log_weight_decay: float, 
 
     Examples
     --------
-    >>> log_loss_ceiling([1e-30, 10.0], 20.0, -20.0, 2, 1.0).round(3).tolist()
+    >>> log_loss_ceiling(np.log([1e-30, 10.0]), 20.0, -20.0, 2, 1.0).round(3).tolist()
     [-0.0, -33.252]
     """
-    tau = np.asarray(tau, dtype=np.float64)
     log_k, log_rest, power = _scales(log_alpha, log_weight_decay, degree, margin)
-    first = -np.logaddexp(0.0, log_k + np.log(-np.expm1(-power * tau)))
-    return np.maximum(first, power * tau - log_rest)
+    first = -np.logaddexp(0.0, log_k + _log_risen(log_tau, power))
+    return np.maximum(first, power * np.exp(log_tau) - log_rest)
 
 
 def log_loss_floor(
@@ -64,7 +64,7 @@ def log_loss_floor(
     """Return the logarithm of the lower bound on the mean loss that the differential inequality of Lemma C.7 gives.
 
     (1/n) min{1 / F^-1((2/(n L)) G^2 A e^(-2(L-1) tau)), e^(1 - 4(L-1)/L)}. With y = log(1/(n loss)) the inequality
-    reads dy/dtau <= (G^2/n) A e^(-2(L-1) tau) e^(-y) - L y, and Y = log F^-1(...), which falls at the rate
+    is dy/dtau <= (G^2/n) A e^(-2(L-1) tau) e^(-y) - L y, and Y = log F^-1(...), which falls at the rate
     2(L-1) Y/(1 + Y), is a barrier as long as Y >= 4(L-1)/L - 1; below that this constant is one.
 
     Parameters
@@ -105,7 +105,7 @@ def log_loss_floor_printed(
 
 
 def log_displacement_ceiling(
-    tau: ArrayLike, log_alpha: float, log_weight_decay: float, degree: int, margin: float, gradient_bound: float
+    log_tau: ArrayLike, log_alpha: float, log_weight_decay: float, degree: int, margin: float, gradient_bound: float
 ) -> Floats:
     """Return the logarithm of an upper bound on |delta| = |theta/sigma - theta_bar|: Lemma C.5 with its constant.
 
@@ -118,8 +118,8 @@ def log_displacement_ceiling(
 
     Parameters
     ----------
-    tau : array_like
-        Slow times > 0.
+    log_tau : array_like
+        Logarithms of slow times.
     log_alpha, log_weight_decay : float
     degree : int
         L.
@@ -128,20 +128,20 @@ def log_displacement_ceiling(
 
     Examples
     --------
-    >>> log_displacement_ceiling([10.0], 20.0, -20.0, 2, 1.0, 3.0).round(3).tolist()
+    >>> log_displacement_ceiling(np.log([10.0]), 20.0, -20.0, 2, 1.0, 3.0).round(3).tolist()
     [-12.847]
     """
-    tau = np.asarray(tau, dtype=np.float64)
     log_k, log_rest, power = _scales(log_alpha, log_weight_decay, degree, margin)
-    split = math.log(2.0) / power
-    log_w = np.log(-np.expm1(-power * np.minimum(tau, split)))
-    early = degree / power * math.log(2.0) - math.log(power) + np.log(np.logaddexp(0.0, log_k + log_w)) - log_k
+    log_tau = np.asarray(log_tau, dtype=np.float64)
+    tau, split = np.exp(log_tau), math.log(2.0) / power
+    risen = log_k + _log_risen(np.minimum(log_tau, math.log(split)), power)
+    early = degree / power * math.log(2.0) - math.log(power) + np.log(np.logaddexp(0.0, risen)) - log_k
     later = np.maximum(tau - split, 0.0)
     if degree > 2:
         later = -np.expm1(-(degree - 2) * later) * 2.0 ** (-(degree - 2) / power) / (degree - 2)
     with np.errstate(divide="ignore"):
         late = np.log(later) - np.logaddexp(0.0, log_k - math.log(2.0))
-    grown = degree * tau + np.log(-np.expm1(-degree * tau)) - math.log(degree) - log_rest
+    grown = degree * tau + _log_risen(log_tau, degree) - math.log(degree) - log_rest
     factor = math.log(gradient_bound) + (degree - 2) * log_alpha - log_weight_decay
     return np.asarray(factor + np.logaddexp(np.logaddexp(early, late), grown))
 
@@ -151,26 +151,28 @@ def kernel_phase_end(
 ) -> float:
     """Return a lower bound on lambda T_max, the slow time at which |delta| first exceeds a radius (Lemma C.5).
 
-    The time at which `log_displacement_ceiling` reaches it: log(alpha) - (1/L) log log A + O(1).
+    The time at which `log_displacement_ceiling` reaches it, log(alpha) - (1/L) log log A + O(1); 0 where that is before
+    0.001.
 
     Examples
     --------
     >>> round(kernel_phase_end(100.0, -100.0, 2, 1.0, 3.0, 0.1), 3)
     94.422
     """
+    constants = log_alpha, log_weight_decay, degree, margin, gradient_bound
 
-    def ahead(tau: float) -> float:
-        return float(
-            log_displacement_ceiling(tau, log_alpha, log_weight_decay, degree, margin, gradient_bound)
-        ) - math.log(radius)
+    def ahead(log_tau: float) -> float:
+        return float(log_displacement_ceiling(log_tau, *constants)) - math.log(radius)
 
-    return _root(ahead, log_alpha + 10.0)
+    start, end = math.log(1e-3), math.log(log_alpha + 10.0)
+    return math.exp(brentq(ahead, start, end, xtol=1e-14, rtol=1e-14)) if ahead(start) < 0.0 else 0.0
 
 
-def _root(function: Callable[[float], float], end: float) -> float:
-    """Return where an increasing function of a time in (0, end) vanishes, 0 where it is positive from the start."""
-    start = 1e-300
-    return float(brentq(function, start, end, xtol=1e-13, rtol=1e-14)) if function(start) < 0.0 else 0.0
+def _log_risen(log_tau: ArrayLike, rate: float) -> Floats:
+    """Return log(1 - e^(-rate tau)), also where tau leaves the float range."""
+    log_x = np.asarray(log_tau, dtype=np.float64) + math.log(rate)
+    with np.errstate(divide="ignore"):
+        return np.where(log_x < -40.0, log_x, np.log(-np.expm1(-np.exp(log_x))))
 
 
 def _scales(log_alpha: float, log_weight_decay: float, degree: int, margin: float) -> tuple[float, float, float]:

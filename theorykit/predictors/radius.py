@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 _INWARD = 1.0 - 1e-9  # of a bound, for the round-off in it
 
 
+_KNOWN = "a diagonal net, a factorisation, or a net with one output and activations of power 2 or more"
+
+
 def curvature_bound(model: HomogeneousModel, theta_bar: ArrayLike, X: ArrayLike, radius: float) -> float:
     """Return an upper bound on the spectral norms of all Hessians of f_i within a ball round theta_bar.
 
@@ -107,14 +110,67 @@ def feature_radius(model: HomogeneousModel, theta_bar: ArrayLike, X: ArrayLike, 
     return math.exp(brentq(room, -40.0, 40.0, xtol=1e-12)) * _INWARD
 
 
+def output_bound(model: HomogeneousModel, X: ArrayLike) -> Floats:
+    """Return upper bounds on |f_i(theta)| / |theta|^L over all theta, one for each input.
+
+    Parameters
+    ----------
+    model : DiagonalNet, MatrixFactorization, MLP or CNN
+        With one output.
+    X : array_like
+        Inputs of the model.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Diagonal nets: max_k |x_k|. Factorisations: 1/2, or 1 for diagonal entries of a symmetric one. Layered nets: the
+        product of the norms of the fixed linear maps times the largest product of powers of the layers' norms on the
+        unit sphere.
+
+    Raises
+    ------
+    InputError
+        A model whose structure is not known here.
+
+    Examples
+    --------
+    >>> output_bound(DiagonalNet(d=2), [[1.0, -2.0]]).tolist()
+    [2.0]
+    >>> output_bound(MLP((1, 1, 1)), [[3.0]]).round(6).tolist()
+    [1.5]
+    """
+    if isinstance(model, DiagonalNet):
+        return np.asarray(np.abs(np.asarray(X, dtype=np.float64)).max(axis=1))
+    if isinstance(model, MatrixFactorization):
+        entries = np.asarray(X)
+        return np.where(model.symmetric & (entries[:, 0] == entries[:, 1]), 1.0, 0.5)
+    if isinstance(model, (MLP, CNN)) and model.outputs == 1:
+        k, layers = model.phi.power, model.layers
+        rows = model.layers[0].lift.lift(np.asarray(model.inputs(X).typed(np.dtype(np.float64))))
+        samples = np.asarray(rows).reshape(len(np.asarray(X)), model.layers[0].lift.positions, -1)
+        sizes = [float(np.linalg.norm(_augmented(layers[0].bias, sample), 2)) for sample in samples]
+        powers = np.array([float(k**j) for j in reversed(range(len(layers)))])  # of the layers' norms in the bound
+        bound = np.array(sizes) ** powers[0] * float(np.prod((powers / powers.sum()) ** (powers / 2.0)))
+        below = layers[0]
+        for layer, power in zip(layers[1:], powers[1:], strict=True):
+            bound = bound * _lift_norm(layer.lift, (below.lift.positions, below.units)) ** power
+            below = layer
+        return bound / _INWARD
+    raise InputError("model", model.name, "a diagonal net, a factorisation, or a layered net with one output")
+
+
+def _augmented(bias: bool, rows: Floats) -> Floats:
+    """Return the rows with a column of ones for the bias, if there is one."""
+    return np.hstack([rows, np.ones((len(rows), 1))]) if bias else rows
+
+
 def _of_layers(model: MLP | CNN, center: Floats, rows: Floats, radius: float) -> float:
     """Return the bound for one sample of a layered net, given its lifted rows (positions, width)."""
     k, layers = model.phi.power, model.layers
     parts = model.unpack(center)
     count = len(layers)
     z = rows @ parts["W1"] + parts.get("b1", 0.0)
-    if layers[0].bias:
-        rows = np.hstack([rows, np.ones((len(rows), 1))])
+    rows = _augmented(layers[0].bias, rows)
     p, Q = np.zeros(count), np.zeros((count, count))
     p[0] = float(np.linalg.norm(rows, 2))
     moved, highest = radius * p[0], float(np.abs(z).max()) + radius * float(np.linalg.norm(rows, axis=1).max())
