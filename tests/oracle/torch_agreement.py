@@ -20,7 +20,7 @@ from theorykit.models import CNN, MLP
 
 T_END = 2.0  # flow time
 STEPS = (400, 800, 1600)
-ACTIVATIONS = ("relu", "leaky_relu", "z^2", "identity", "relu^2")
+ACTIVATIONS = ("z^2", "identity", "relu^2")  # smooth: small nets with kinks can slide along them, which takes long
 
 
 def case(k: int, seed: int) -> tuple[tk.Problem, str]:
@@ -117,6 +117,7 @@ def kernel(problem: tk.Problem) -> np.ndarray:
 def row(k: int, seed: int) -> dict[str, Any]:
     """Return how one flow and one kernel lie to PyTorch's."""
     problem, activation = case(k, seed)
+
     flow = tk.gradient_flow(problem, tau_end=0.1 * T_END, rtol=1e-9, save=tk.SaveAt(num=2)).raise_for_status()
     unit, log_norm = flow.parameters(-1)
     theta = unit * np.exp(log_norm)
@@ -127,7 +128,7 @@ def row(k: int, seed: int) -> dict[str, Any]:
     return {
         "net": problem.model.name,
         "loss": problem.loss,
-        "kinks": activation in ("relu", "leaky_relu"),
+        "activation": activation,
         "slope": float(np.log2(errors[-2] / errors[-1])),
         "error": errors[-1],
         "extrapolated": _off(2.0 * found[-1] - found[-2], theta),
