@@ -83,8 +83,15 @@ def test_relu_flow_agrees_with_scipy_at_the_accuracy_of_curves() -> None:
 
 def test_loss_clock_agrees_with_scipy_in_flow_time() -> None:
     given = problem(SQUARE, 0.0)
-    flow = tk.gradient_flow(given, log_t_end=7.0, rtol=1e-4, dtype="float64", save=tk.SaveAt(num=6, spacing="loglog"))
+    flow = tk.gradient_flow(
+        given, log_t_end=7.0, rtol=1e-4, dtype="float64", save=tk.SaveAt(num=6, spacing="loglog"),
+        events=[tk.Crossing("train_loss", 0.1)],
+    )  # fmt: skip
     assert flow.status == "reached_end"
+    (event,) = flow.events
+    crossed = reference(given, 2, np.array([0.5, 1.0]) * math.exp(event.log_t))[1][-1]
+    assert crossed == pytest.approx(0.1, rel=3.0 * event.log_t_error + 1e-3)
+    assert event.log_t_error < 0.02
     np.testing.assert_allclose(flow.log_t, np.geomspace(1.0, 7.0, 6))
     norms, losses = reference(given, 2, flow.t)
     np.testing.assert_allclose(flow.stats["norm"], norms, rtol=1e-3)

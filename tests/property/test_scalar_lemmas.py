@@ -51,7 +51,10 @@ def test_proved_bounds_are_below_the_function(claim):
     for product in claim(lemmas.Tools("quick")).statements("")[lemmas.BALLS]:
         value, found = sp.lambdify(t, product.falling * product.rising, "mpmath"), product.measure()
         with mp.workdps(700):
-            for point in 10.0 ** rng.uniform(*np.log10(product.range), 200):
+            end = product.range[1]
+            inside = 10.0 ** rng.uniform(*np.log10(product.range), 200)
+            past = end + rng.random(20) * ((1.0 if end < 1.0 else 10.0 * end) - end)
+            for point in (*inside, *past):
                 assert found.measured - found.certificate <= value(mp.mpf(point))
 
 

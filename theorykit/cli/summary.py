@@ -69,7 +69,7 @@ def _event(event: Mapping[str, Any]) -> str:
         side = "above" if rises else "below"
         return f"{event['name']} is {side} {number(event['level'])} from the start (s = {error_text(event['s'])})"
     clocks = {name: event[name] for name in ("s", "tau") if _finite(event[name])}
-    error = f" ± {error_text(event['error'])}" if "tau" in clocks else ""
+    error = f" ± {error_text(event['error'])}" if "tau" in clocks else f" ± {error_text(event['log_t_error'])}"
     where = ", ".join(f"{name} = {number(value)}" for name, value in clocks.items()) or f"log t = {event['log_t']:.6g}"
     return f"{event['name']} {'rises' if rises else 'falls'} through {number(event['level'])} at {where}{error}"
 

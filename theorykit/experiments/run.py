@@ -24,7 +24,7 @@ from theorykit.experiments.schema import Settings
 from theorykit.experiments.table import Table
 
 if TYPE_CHECKING:
-    from theorykit.flow import Crossing, Problem, SaveAt, Trajectory
+    from theorykit.flow import Crossing, Event, Problem, SaveAt, Trajectory
 
 FILES = ("trajectory.csv", "figure.svg", "figure.png", "summary.json")
 CHECKPOINT = "checkpoint.npz"
@@ -226,7 +226,8 @@ def _summary(
     moments = _read_moments(experiment.settings, trajectory, problem)
     errors = _add_comparisons(moments, trajectory, predictors, problem, experiment.settings)
     # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
-    events = [asdict(event) for event in trajectory.events if not event.error >= event.tau]
+    hidden = {} if problem.log_weight_decay > -np.inf else {"tau": None, "error": None}  # of t, past the float range
+    events = [asdict(event) | hidden for event in trajectory.events if _located(event, trajectory)]
     crossed = {(event["name"], event["level"]) for event in events}
     asked = [(name, level) for name, levels in experiment.settings["events"].items() for level in levels]
     return {
@@ -247,6 +248,13 @@ def _summary(
         "errors": {name: float(np.nanmax(error)) for name, error in trajectory.errors.items()} | errors,
         "diagnostics": trajectory.diagnostics,
     }
+
+
+def _located(event: Event, trajectory: Trajectory) -> bool:
+    """Return whether the error of a crossing is below its time: of log t without weight decay."""
+    if np.isnan(trajectory.tau).all():
+        return event.log_t_error < max(1.0, event.log_t)
+    return not event.error >= event.tau
 
 
 def _read_moments(settings: Settings, trajectory: Trajectory, problem: Problem) -> dict[str, dict[str, Any] | None]:

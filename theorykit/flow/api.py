@@ -116,7 +116,7 @@ def gradient_flow(
     alpha theta_bar. Diagonal nets are integrated in the dual reduction (see `theorykit.flow.reduction`) by Radau IIA of
     order 5, all other models in the kernel and rich frames (see `theorykit.flow.frames`) by the methods of
     `theorykit.flow.integrate`; both in log tau at first and in the frame in which nothing overflows. A companion run at
-    ten times the tolerance gives the error estimate.
+    ten times the tolerance (at most 0.1) gives the error estimate.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def gradient_flow(
         name = "s" if save.s is not None else "tau"
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
-    tolerances = [rtol, 10.0 * rtol] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
+    tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     if method == "streamed":
         from theorykit.flow.large import Plan, stream
 

@@ -69,6 +69,8 @@ class Event:
         When: slow time, s = tau/log(alpha) (nan where it is undefined), logarithm of the flow time.
     error : float
         Bound on the error of tau: width of the bracket plus the shift against the looser companion run.
+    log_t_error : float
+        The same for log t, which stays in the float range where t itself does not.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Event:
     s: float
     log_t: float
     error: float
+    log_t_error: float = math.inf
 
 
 def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
@@ -158,8 +161,11 @@ def paired(
     for position, (log_tau, bracket, direction) in enumerate(own):
         tau = math.exp(log_tau) if log_tau < 709.0 else math.inf
         same = others is not None and position < len(others) and others[position][2] == direction
-        shift = abs(math.expm1(others[position][0] - log_tau)) if others is not None and same else math.inf
+        log_shift = abs(others[position][0] - log_tau) if others is not None and same else math.inf
+        shift = (
+            math.expm1(others[position][0] - log_tau) if others is not None and same and log_shift < 700.0 else math.inf
+        )
         s = tau / problem.log_alpha if has_s else math.nan
-        error = tau * (bracket + shift)
-        found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
+        error, log_error = tau * (bracket + abs(shift)), bracket + log_shift
+        found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error, log_error))
     return found

@@ -41,12 +41,14 @@ _LARGEST = {"float32": 40.0, "float64": 300.0}  # |L log alpha|: theta and the o
 _NOISE = 1e-2  # largest output of a start whose output is zero in exact arithmetic
 _KEPT = 8  # save points at which the parameters are kept
 _HALVINGS = 12  # of the interval in which a crossing is located
+_MOST_STEPS = 1_000_000
 _NODES = 64  # subintervals of a step for the integral of 1/L
 _SAMPLES = 32  # from which the size of the features is taken
 _NO_ESTIMATE = "none: no companion run was asked for"
 _STATUSES = {
     "running": "under way",
     "reached_end": "reached the end",
+    "max_steps": f"{_MOST_STEPS} steps did not reach the end: a looser rtol, or an earlier end",
     "step_too_small": "the step size fell to round-off: a looser rtol, or dtype='float64'",
 }
 
@@ -233,6 +235,8 @@ class _Run:
         self.point, self.log_time = after, last
         if after.clock >= self.clock_end or last >= self.plan.log_end:
             self.status = "reached_end"
+        elif after.steps >= _MOST_STEPS:
+            self.status = "max_steps"
 
     def _times(self, step: Step) -> tuple[Floats, Floats]:
         """Return fractions of a step and log tau (log t) there."""
@@ -466,7 +470,7 @@ def _distance(values: Floats, others: Sequence[Floats]) -> Floats:
 def _settings(problem: Problem, plan: Plan, system: System) -> dict[str, Any]:
     from theorykit.flow.api import versions
 
-    estimate = "the distance to a companion at ten times rtol" if len(plan.rtols) > 1 else _NO_ESTIMATE
+    estimate = f"the distance to a companion at rtol {plan.rtols[1]:g}" if len(plan.rtols) > 1 else _NO_ESTIMATE
     return problem.settings | {
         "method": "rkc2, streamed", "state": "displacement from the decaying start", "dtype": plan.dtype,
         "clock": "tau" if system.decaying else "the integral of the loss", "dimension": problem.model.parameters,

@@ -105,6 +105,7 @@ class Stepper:
         h = 0.01 * self.unit / speed if speed > 0.0 else 1.0
         return Point(clock, x, velocity, h, 1.0, 0.0, 2 * _AGE, np.zeros_like(velocity.of), 0, 0, 1, 0.0)
 
+    @np.errstate(all="ignore")  # a trial point that is too far off gives inf or nan, and the step is rejected
     def step(self, point: Point, clock_end: float) -> Point | None:
         """Return the point behind one accepted step, at most at `clock_end`; None where even tiny steps fail."""
         rejected = 0.0

@@ -540,5 +540,5 @@ def _check_saved(arrays: Mapping[str, Any], header: Any) -> None:
 
 def _event(saved: dict[str, Any]) -> Event:
     """Return an event as it was before strict JSON made null of an infinite error and an undefined s."""
-    nulls: dict[str, Any] = {"error": math.inf}
+    nulls: dict[str, Any] = {"error": math.inf, "log_t_error": math.inf, "tau": math.inf}
     return Event(**{key: nulls.get(key, math.nan) if value is None else value for key, value in saved.items()})

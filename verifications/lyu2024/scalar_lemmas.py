@@ -27,6 +27,7 @@ _t = sp.Symbol("t", positive=True)
 _beta_odds = sp.Symbol("b", positive=True)
 _BETA = 1 / (1 + _beta_odds)  # runs through (0, 1)
 _RANGE = (1e-9, 1e300)
+_NOTHING = sp.Integer(0)
 _SHARP = 1e-3  # the proved bound is this close to the smallest value found
 _POINTS = {"quick": 150, "full": 500, "paper": 500}
 _LARGEST = float(np.finfo(np.float64).max)
@@ -68,15 +69,14 @@ class Product:
     f: sp.Expr
     order: int
     range: tuple[float, float] = _RANGE
-    beyond: sp.Expr | None = None  # a lower bound, rising with t, of the product past the end of the range
+    beyond: sp.Expr = _NOTHING  # a lower bound, rising with t, of the product past the end of the range
 
     def measure(self) -> Measurement:
         """Measure the smallest value, with a proved lower bound for all t > 0."""
         if not sp.simplify(sp.diff(self.f, _t, self.order)).is_negative:
             return Measurement(math.nan, 0.0)
         value, lower, where = _smallest(_balls(self.falling), _balls(self.rising), self.range)
-        if self.beyond is not None:
-            lower = min(lower, _lower(_balls(self.beyond)(_exact(self.range[1]))))
+        lower = min(lower, _lower(_balls(self.beyond)(_exact(self.range[1]))))
         return Measurement(value, 0.0, certificate=value - lower, extra={"at t": where})
 
 
@@ -168,7 +168,7 @@ class _ScalarLemma(Claim):
     judged = (
         "Three ways. sympy: S is convex with a double zero (the number is half its second derivative there). Balls: "
         "the slack in its unit is a falling function times a rising one, which bounds it from below on any interval; "
-        "adaptive subdivision of (0, 1e300], and a bound beyond, prove a lower bound within 0.1 % of the smallest "
+        "adaptive subdivision of (0, 1e300], and a bound beyond, prove a lower bound within 0.15 % of the smallest "
         "value found. Random search: the statement as it stands, at random points over 600 orders of magnitude, in "
         "4000 bits. Slacks are in units of a function with the same zeros."
     )
@@ -335,8 +335,9 @@ class MeanLogarithm(_ScalarLemma):
         return {
             SYMBOLIC: [Convex(lower, 1), Convex(upper, 1)],
             BALLS: [
-                Product(-sp.log(_t) / (1 - _t), sp.Integer(1), sp.log(_t), 2, range=(3e-300, 0.9999)),
-                Product(upper / (_t - 1) ** 2, 2 * (_t + 2), _x_log_x(_t), 3, range=(3e-9, 1e300)),
+                # log has slope at least 1 below 1; (a log a - a + 1)(a + 2)/(a - 1)^2 is at least log a - 1
+                Product(-sp.log(_t) / (1 - _t), sp.Integer(1), sp.log(_t), 2, (3e-300, 0.9999), sp.Integer(1)),
+                Product(upper / (_t - 1) ** 2, 2 * (_t + 2), _x_log_x(_t), 3, (3e-9, 1e300), 2 * (sp.log(_t) - 1)),
             ],
         }
 
