@@ -237,7 +237,7 @@ def _summary(
     moments = {name: _moment(trajectory, s, squared) for name, s in times.items()}
     distance_errors = _add_distances(moments, trajectory, predictors) if squared else {}
     # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
-    events = [asdict(event) for event in trajectory.events if event.error < event.tau]
+    events = [asdict(event) for event in trajectory.events if not event.error >= event.tau]
     crossed = {(event["name"], event["level"]) for event in events}
     asked = [(name, level) for name, levels in experiment.settings["events"].items() for level in levels]
     return {

@@ -51,10 +51,12 @@ class SaveAt:
     ----------
     num : int
         Number of points, at least 2.
-    spacing : {"linear", "log"}
-        Evenly in tau (from tau_end/num on), or evenly in log t from the first movement of the outputs.
-    s, tau : array_like, optional
-        The points themselves (then `num` and `spacing` do not count); increasing and positive.
+    spacing : {"linear", "log", "loglog"}
+        Evenly in tau (from tau_end/num on), evenly in log t from the first movement of the outputs, or evenly in
+        log log t from t = e on. Without weight decay "linear" is "log".
+    s, tau, log_t : array_like, optional
+        The points themselves (then `num` and `spacing` do not count), at most one of the three; increasing, s and tau
+        positive.
 
     Examples
     --------
@@ -66,21 +68,23 @@ class SaveAt:
     spacing: str = "linear"
     s: ArrayLike | None = None
     tau: ArrayLike | None = None
+    log_t: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         integer("num", self.num, minimum=2, maximum=10**7)
-        if self.spacing not in ("linear", "log"):
-            raise InputError("spacing", repr(self.spacing), "'linear' or 'log'")
-        if self.s is not None and self.tau is not None:
-            raise InputError("s", "both s and tau", "at most one of them")
-        for name in ("s", "tau"):
+        if self.spacing not in ("linear", "log", "loglog"):
+            raise InputError("spacing", repr(self.spacing), "'linear', 'log' or 'loglog'")
+        given = [name for name in ("s", "tau", "log_t") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(given[0], f"both {' and '.join(given)}", "at most one of them")
+        for name in given:
+            wanted = "increasing times" if name == "log_t" else "increasing positive times"
             points = getattr(self, name)
-            if points is not None:
-                if isinstance(points, (str, bytes)):
-                    raise InputError(name, repr(points), "increasing positive times")
-                values = vector(name, points)
-                if values.size == 0 or values[0] <= 0.0 or np.any(np.diff(values) <= 0.0):
-                    raise InputError(name, f"{values}", "increasing positive times")
+            if isinstance(points, (str, bytes)):
+                raise InputError(name, repr(points), wanted)
+            values = vector(name, points)
+            if values.size == 0 or np.any(np.diff(values) <= 0.0) or (name != "log_t" and values[0] <= 0.0):
+                raise InputError(name, f"{values}", wanted)
 
 
 @np.errstate(under="ignore")  # e^{-huge} is 0 to every digit, whatever the caller makes of underflow
@@ -183,7 +187,7 @@ def gradient_flow(
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
     if log_taus_at_end[-1] > log_tau_end + 1e-12:
-        name = "s" if save.s is not None else "tau"
+        name = next(name for name in ("s", "tau", "log_t") if getattr(save, name) is not None)
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
@@ -198,7 +202,11 @@ def gradient_flow(
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
     others = [other.statistics(log_taus, cheap) for other in paths[1:]]
-    errors = {name: _distance(stats[name], [other[name] for other in others]) for name in cheap}
+    slaving = path.slaving_errors(log_taus)
+    errors = {
+        name: _distance(stats[name], [other[name] for other in others]) + slaving * _scale(name, stats[name])
+        for name in cheap
+    }
     return Trajectory(
         *_times(problem, log_taus), stats, errors, find(path, companion, tuple(events), log_taus, stats),
         path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
@@ -239,7 +247,19 @@ def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: floa
     if save.s is not None:
         return np.log([problem.tau_at(float(s)) for s in np.asarray(save.s)])
     if save.tau is not None:
+        if problem.log_weight_decay == -math.inf:
+            raise InputError(
+                "save", "tau = ... with weight_decay = 0", "log_t = ..., since slow time needs weight decay"
+            )
         return np.log(np.asarray(save.tau, dtype=np.float64))
+    log_lambda = problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0
+    if save.log_t is not None:
+        return np.asarray(save.log_t, dtype=np.float64) + log_lambda
+    if save.spacing == "loglog":
+        log_t_end = log_tau_end - log_lambda
+        if log_t_end <= 1.0:
+            raise InputError("spacing", f"'loglog' up to log t = {log_t_end:g}", "'log', or an end past t = e")
+        return log_lambda + np.minimum(np.exp(np.linspace(0.0, math.log(log_t_end), save.num)), log_t_end)
     if save.spacing == "log" or problem.log_weight_decay == -math.inf:
         return np.linspace(start, log_tau_end, save.num)
     return log_tau_end + np.log(np.arange(1, save.num + 1) / save.num)
@@ -260,6 +280,11 @@ def _distance(values: Floats, others: list[Floats]) -> Floats:
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
     return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
+
+
+def _scale(name: str, values: Floats) -> Floats:
+    """Return what a relative error of the parameters is multiplied by: plain sizes, or at least 1 for the others."""
+    return np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:

@@ -62,9 +62,11 @@ class Event:
     name, level, direction
         The statistic, the level, and +1 (rising) or -1 (falling).
     tau, s, log_t : float
-        When: slow time, s = tau/log(alpha) (nan where it is undefined), logarithm of the flow time.
+        When: slow time (nan without weight decay), s = tau/log(alpha) (nan where it is undefined), logarithm of the
+        flow time.
     error : float
-        Bound on the error of tau: width of the bracket plus the shift against the looser companion run.
+        Bound on the error of tau (of log t without weight decay): width of the bracket plus the shift against the
+        looser companion run.
     """
 
     name: str
@@ -144,10 +146,12 @@ def find(
     for event in events:
         others = locate(companion, event, saved, {})
         for position, (log_tau, bracket, direction) in enumerate(locate(path, event, saved, stats)):
-            tau = math.exp(log_tau) if log_tau < 709.0 else math.inf
             same = position < len(others) and others[position][2] == direction
-            shift = abs(math.expm1(others[position][0] - log_tau)) if same else math.inf
-            s = tau / problem.log_alpha if has_s else math.nan
-            error = tau * (bracket + shift)
+            shift = abs(others[position][0] - log_tau) if same else math.inf
+            tau, s, error = math.nan, math.nan, bracket + shift
+            if decaying:
+                tau = math.exp(log_tau)
+                error = tau * (bracket + math.expm1(min(shift, 700.0))) if same else math.inf
+                s = tau / problem.log_alpha if has_s else math.nan
             found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
-    return tuple(sorted(found, key=lambda event: event.tau))
+    return tuple(sorted(found, key=lambda event: event.log_t))
