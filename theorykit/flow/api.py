@@ -150,9 +150,11 @@ def gradient_flow(
 
     Notes
     -----
-    For models other than diagonal nets some flows still end early, with a status, or take long: the squared loss past
-    the transition, where the tangent kernel becomes singular, and ReLU nets at tight tolerances (their kinks are not
-    located).
+    Without weight decay the frames follow the clock of the loss once every sample is fitted (see
+    `theorykit.flow.loss_clock`), so that log t = 10^4 is an ordinary end. With the squared loss at huge A the residual
+    is slaved, also where the tangent kernel becomes singular (see `theorykit.flow.slaved`); `message` says from when on
+    directions are below round-off, and the errors grow from there. ReLU nets at tight tolerances may take long: their
+    kinks are not located.
 
     References
     ----------
@@ -204,7 +206,7 @@ def gradient_flow(
     others = [other.statistics(log_taus, cheap) for other in paths[1:]]
     slaving = path.slaving_errors(log_taus)
     errors = {
-        name: _distance(stats[name], [other[name] for other in others]) + slaving * _scale(name, stats[name])
+        name: _distance(stats[name], [other[name] for other in others]) + _slaved(name, stats[name], slaving)
         for name in cheap
     }
     return Trajectory(
@@ -282,9 +284,10 @@ def _distance(values: Floats, others: list[Floats]) -> Floats:
     return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
 
 
-def _scale(name: str, values: Floats) -> Floats:
-    """Return what a relative error of the parameters is multiplied by: plain sizes, or at least 1 for the others."""
-    return np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
+def _slaved(name: str, values: Floats, relative: Floats) -> Floats:
+    """Return what a relative error of the parameters does: in proportion to sizes, and to at least 1 for the others."""
+    sizes = np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
+    return np.multiply(relative, sizes, out=np.zeros_like(sizes), where=relative > 0.0)
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved
 _FADED = 1e-8  # singular value, relative to the largest, below which a direction is faded out
 _NOTHING = 1e-14  # below which it is not told from zero
 _DRAWN = 1e-4  # below which it is not drawn to the manifold: f - y has no digits for it
-_CLOSE = 1e-3  # singular values from which the kernel is as good as the features
+_CLOSE = 0.03  # singular values from which the kernel is as good as the features
 
 
 class Parts(NamedTuple):
