@@ -1,14 +1,19 @@
 """`flow.integrate` next to what a user would call instead: error against seconds, measured in one run.
 
-Problems: the non-stiff DETEST classes, stiff ones of the IVP test set with their published references, and the raw flow
-of a diagonal net (n = 8, d = 40, weight decay 1e-3) from alpha to s = 1.5. Each contender runs at a ladder of
-tolerances; its error is measured at the end, relative to max(|y|, scale), against the published value or, where there
-is none, a run of SciPy's DOP853 at 1e-13 (DETEST) or of our Radau IIA of order 13 at 1e-13 (the nets, on which the
-tightest runs of the peers agree with it to the errors shown). Times are the least of several runs; compilation is
-apart, and so are our companion runs, since no peer estimates its global error. Ratios compare times at equal measured
-error: above 1 ours is faster. A result that claims success and is wrong in its first digits is marked WRONG.
+Problems: the non-stiff DETEST classes, stiff ones of the IVP test set with their published references, and the raw
+flows of nets (`ode_nets.py`), which theorykit also follows in its own frames and reductions. Each contender runs at a
+ladder of tolerances; its error is measured at the end, relative to max(|y|, scale), against the published value or,
+where there is none, heyoka's Taylor method at 1e-18 (diagonal nets) or SciPy's DOP853 at 1e-13.
 
-    python benchmarks/ode.py [--quick | --full] [--out FOLDER]
+Times are the least of several runs; compilation is apart, and so are our companion runs in `integrate`, since no peer
+estimates its global error (`gradient_flow` always has one, and it counts). Ratios compare times at equal measured
+error: above 1 ours is faster. "net" is the same without what one call costs before the first step (checks and set-up
+in Python; measured on a span of a billionth), which is most of the time on problems of microseconds. A result that
+claims success and is wrong in its first digits is marked WRONG.
+
+    python benchmarks/ode.py [--quick | --full] [--only KIND ...] [--out FOLDER]
+
+numbalsoda is built from source: it needs gfortran, and CMAKE_POLICY_VERSION_MINIMUM=3.5 for a recent cmake.
 """
 
 from __future__ import annotations
@@ -34,22 +39,25 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "oracle"))
 
+from ode_nets import Net, nets  # noqa: E402
 from ode_problems import DETEST, STIFF, Problem, error  # noqa: E402
 
 import theorykit as tk  # noqa: E402
 from theorykit._numerics.serial import to_json  # noqa: E402
-from theorykit.flow import LowRankJacobian, integrate  # noqa: E402
+from theorykit.flow import integrate  # noqa: E402
 
 Array = NDArray[np.float64]
-Solve = Callable[[float], tuple[Array | None, str]]
+Solve = Callable[[float, float], tuple[Array | None, str]]
+"""(rtol, end of the span) -> (y there, status)."""
 WRONG = 1e-2  # error of a claimed success
 REPEATS = 3
+DENSE = 2000  # unknowns up to which contenders that factor Jacobians are asked
+TIGHTEST_NET = 1e-8  # of large nets: the kinks of ReLU make tighter runs very long for everybody
 PACKAGES = ("numpy", "numba", "scipy", "scikit-sundae", "heyoka", "diffrax", "numbalsoda")
-WEIGHT_DECAY = 1e-3
 OURS = {
     "DETEST": ("auto", "tsit5", "dop853"),
     "stiff": ("auto", "radau5", "radau9", "radau13"),
-    "net": ("auto", "radau9"),
+    "net": ("auto", "dop853", "rkc2"),
 }
 
 
@@ -73,66 +81,27 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-# --- the raw flow of a diagonal net ---
-
-
-@numba.njit
-def net_exponential(t, theta, p, out):
-    n, d = int(p[0]), int(p[1])
-    Z = p[3 : 3 + n * d].reshape(n, d)
-    u, v = theta[:d], theta[d:]
-    force = p[2] * np.dot(np.exp(-np.dot(Z, u * u - v * v)), Z)
-    out[:d] = u * (force - 1.0)
-    out[d:] = -v * (force + 1.0)
-
-
-@numba.njit
-def net_squared(t, theta, p, out):
-    n, d = int(p[0]), int(p[1])
-    Z = p[3 : 3 + n * d].reshape(n, d)
-    u, v = theta[:d], theta[d:]
-    force = 2.0 * p[2] * np.dot(1.0 - np.dot(Z, u * u - v * v), Z)
-    out[:d] = u * (force - 1.0)
-    out[d:] = -v * (force + 1.0)
-
-
-def net_problem(loss: str, alpha: float) -> Problem:
-    """Return d(theta)/d(tau), tau = lambda t, of the mean loss over y_i <x_i, w>, w = u^2 - v^2."""
-    data = tk.datasets.sparse_sign(n=8, d=40, k=3, n_test=0, seed=0)
-    Z = data.y[:, None] * data.X.astype(np.float64)
-    p = np.concatenate([[8.0, 40.0, 2.0 / (8.0 * WEIGHT_DECAY)], Z.ravel()])
-    f = net_exponential if loss == "exponential" else net_squared
-    return Problem(f"net {loss} alpha={alpha:g}", f, np.full(80, alpha), 1.5 * math.log(alpha), None, 1.0, p)
-
-
-def net_jacobian(problem: Problem) -> LowRankJacobian:
-    """Return the Jacobian of the net's flow: diagonal plus rank 8."""
-    assert problem.p is not None
-    gain, Z = problem.p[2], problem.p[3:].reshape(8, 40)
-    exponential = "exponential" in problem.name
-
-    def parts(t: float, theta: Array, *_: Any) -> tuple[Array, Array, Array]:
-        u, v = theta[:40], theta[40:]
-        q = Z @ (u * u - v * v)
-        g = np.exp(-q) if exponential else 2.0 * (1.0 - q)
-        bend = np.exp(-q) if exponential else np.full(8, 2.0)  # -dg/dq
-        force = gain * (g @ Z)
-        signed = np.concatenate([Z.T * u[:, None], -Z.T * v[:, None]])
-        return np.concatenate([force - 1.0, -force - 1.0]), -2.0 * gain * signed * bend, signed
-
-    return LowRankJacobian(parts, rank=8)
-
-
-# --- contenders: each returns a function of rtol ---
+# --- contenders: each returns a function of rtol and the end of the span ---
 
 
 def ours(problem: Problem, method: str, **options: Any) -> Solve:
-    def solve(rtol: float) -> tuple[Array | None, str]:
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
         result = integrate(
-            problem.f, problem.y0, (0.0, problem.t_end), method=method, rtol=rtol, atol=rtol * problem.scale,
+            problem.f, problem.y0, (0.0, end), method=method, rtol=rtol, atol=rtol * problem.scale,
             args=(problem.parameters,), companion=False, at=2, max_steps=10_000_000, **options,
         )  # fmt: skip
         return result.y_end, result.status if result.status != "reached_end" else "success"
+
+    return solve
+
+
+def frames(net: Net) -> Solve:
+    """The same flow by `gradient_flow`, with its error estimate: its frames, or the reduction of a diagonal net."""
+
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
+        found = tk.gradient_flow(net.flow, tau_end=end, rtol=rtol, save=tk.SaveAt(num=2))
+        unit, log_norm = found.parameters(-1)
+        return math.exp(log_norm) * unit, found.status if found.status != "reached_end" else "success"
 
     return solve
 
@@ -142,8 +111,8 @@ def scipy_(problem: Problem, method: str) -> Solve:
 
     f = problem.python()
 
-    def solve(rtol: float) -> tuple[Array | None, str]:
-        result = solve_ivp(f, (0.0, problem.t_end), problem.y0, method, rtol=rtol, atol=rtol * problem.scale)
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
+        result = solve_ivp(f, (0.0, end), problem.y0, method, rtol=rtol, atol=rtol * problem.scale)
         return result.y[:, -1], "success" if result.success else "failed"
 
     return solve
@@ -157,9 +126,9 @@ def cvode(problem: Problem, method: str) -> Solve:
     def rhs(t: float, y: Array, out: Array) -> None:
         f(t, y, p, out)
 
-    def solve(rtol: float) -> tuple[Array | None, str]:
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
         solver = CVODE(rhs, method=method, rtol=rtol, atol=rtol * problem.scale, max_num_steps=1_000_000)
-        result = solver.solve(np.array([0.0, problem.t_end]), problem.y0)
+        result = solver.solve(np.array([0.0, end]), problem.y0)
         return result.y[-1], "success" if result.success else "failed"
 
     return solve
@@ -176,117 +145,112 @@ def numbalsoda_(problem: Problem, method: str) -> Solve:
 
     call = numbalsoda.lsoda if method == "LSODA" else numbalsoda.dop853
 
-    def solve(rtol: float) -> tuple[Array | None, str]:
-        times = np.array([0.0, problem.t_end])
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
+        times = np.array([0.0, end])
         y, good = call(rhs.address, problem.y0, times, problem.parameters, rtol=rtol, atol=rtol * problem.scale)
         return y[-1], "success" if good else "failed"
 
     return solve
 
 
-def heyoka_(problem: Problem) -> Solve:
-    """Taylor's method, for the net with the exponential loss (it takes expressions)."""
+def heyoka_(net: Net) -> Solve:
+    """Taylor's method, for systems that are given as expressions."""
     import heyoka as hy
 
-    assert problem.p is not None
-    gain, Z = problem.p[2], problem.p[3:].reshape(8, 40)
-    u, v = [hy.expression(f"u{j}") for j in range(40)], [hy.expression(f"v{j}") for j in range(40)]
-    g = [hy.exp(-hy.sum([float(Z[i, j]) * (u[j] * u[j] - v[j] * v[j]) for j in range(40)])) for i in range(8)]
-    force = [gain * hy.sum([float(Z[i, j]) * g[i] for i in range(8)]) for j in range(40)]
-    system = [(u[j], u[j] * (force[j] - 1.0)) for j in range(40)]
-    system += [(v[j], -v[j] * (force[j] + 1.0)) for j in range(40)]
+    assert net.taylor is not None
+    system, start = net.taylor(hy), net.raw.y0
     cache: dict[float, Any] = {}
 
-    def solve(rtol: float) -> tuple[Array | None, str]:
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
         if rtol not in cache:
-            cache[rtol] = hy.taylor_adaptive(system, problem.y0.copy(), tol=rtol, compact_mode=True)
+            cache[rtol] = hy.taylor_adaptive(system, start.copy(), tol=rtol, compact_mode=True)
         taylor = cache[rtol]
         taylor.time = 0.0
-        taylor.state[:] = problem.y0
-        outcome = taylor.propagate_until(problem.t_end)[0]
+        taylor.state[:] = start
+        outcome = taylor.propagate_until(end)[0]
         return taylor.state.copy(), "success" if outcome == hy.taylor_outcome.time_limit else "failed"
 
     return solve
 
 
-def diffrax_(problem: Problem, method: str) -> Solve:
-    """Return diffrax on the net (it takes JAX functions)."""
+def diffrax_(net: Net, method: str) -> Solve:
     import diffrax
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    assert problem.p is not None
-    gain, Z = float(problem.p[2]), jnp.asarray(problem.p[3:].reshape(8, 40))
-    exponential = "exponential" in problem.name
-
-    def f(t: Any, theta: Any, _: Any) -> Any:
-        u, v = theta[:40], theta[40:]
-        q = Z @ (u * u - v * v)
-        force = gain * ((jnp.exp(-q) if exponential else 2.0 * (1.0 - q)) @ Z)
-        return jnp.concatenate([u * (force - 1.0), -v * (force + 1.0)])
-
+    velocity, scale = net.jax(jnp), net.raw.scale
     solver = diffrax.Tsit5() if method == "Tsit5" else diffrax.Kvaerno5()
 
     @jax.jit
-    def run(rtol: Any, y0: Any) -> Any:
+    def run(rtol: Any, end: Any, y0: Any) -> Any:
         result = diffrax.diffeqsolve(
-            diffrax.ODETerm(f), solver, 0.0, problem.t_end, None, y0, max_steps=200_000, throw=False,
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol * problem.scale),
-            saveat=diffrax.SaveAt(t1=True),
+            diffrax.ODETerm(lambda t, theta, _: velocity(theta)), solver, 0.0, end, None, y0, max_steps=200_000,
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol * scale),
+            saveat=diffrax.SaveAt(t1=True), throw=False,
         )  # fmt: skip
         return result.ys[-1], result.result == diffrax.RESULTS.successful
 
-    def solve(rtol: float) -> tuple[Array | None, str]:
-        y, good = run(rtol, problem.y0)
+    def solve(rtol: float, end: float) -> tuple[Array | None, str]:
+        y, good = run(rtol, end, net.raw.y0)
         return np.asarray(y), "success" if bool(good) else "failed"
 
     return solve
 
 
-def contenders(problem: Problem, kind: str) -> dict[str, Callable[[], Solve]]:
+def contenders(problem: Problem, kind: str, net: Net | None) -> dict[str, Callable[[], Solve]]:
     """Return how each contender is made ready; those whose package is not installed raise ImportError then."""
     made: dict[str, Callable[[], Solve]] = {
         f"theorykit {method}": lambda method=method: ours(problem, method) for method in OURS[kind]
     }
-    if kind == "net":
-        jacobian = net_jacobian(problem)
-        made["theorykit radau9, low rank"] = lambda: ours(problem, "radau9", jacobian=jacobian)
     names = {
         "DETEST": ("DOP853", "LSODA"),
         "stiff": ("LSODA", "Radau", "BDF"),
         "net": ("DOP853", "LSODA", "Radau", "BDF"),
-    }
-    for name in names[kind]:
+    }[kind]
+    if net is not None:
+        made["theorykit gradient_flow"] = lambda: frames(net)
+        if net.jacobian is not None:
+            made["theorykit radau9, low rank"] = lambda: ours(problem, "radau9", jacobian=net.jacobian)
+        if problem.y0.size > DENSE:
+            names = ("RK45", "DOP853")  # the others form a Jacobian by differences
+    for name in names:
         made[f"SciPy {name}"] = lambda name=name: scipy_(problem, name)
-    made["CVODE BDF"] = lambda: cvode(problem, "BDF")
-    made["numbalsoda LSODA"] = lambda: numbalsoda_(problem, "LSODA")
+    if problem.y0.size <= DENSE:
+        made["CVODE BDF"] = lambda: cvode(problem, "BDF")
+        made["numbalsoda LSODA"] = lambda: numbalsoda_(problem, "LSODA")
     if kind != "stiff":
         made["CVODE Adams"] = lambda: cvode(problem, "Adams")
         made["numbalsoda DOP853"] = lambda: numbalsoda_(problem, "DOP853")
-    if kind == "net":
-        made["diffrax Tsit5"] = lambda: diffrax_(problem, "Tsit5")
-        made["diffrax Kvaerno5"] = lambda: diffrax_(problem, "Kvaerno5")
-        if "exponential" in problem.name:
-            made["heyoka Taylor"] = lambda: heyoka_(problem)
+    if net is not None:
+        made["diffrax Tsit5"] = lambda: diffrax_(net, "Tsit5")
+        if problem.y0.size <= DENSE:
+            made["diffrax Kvaerno5"] = lambda: diffrax_(net, "Kvaerno5")
+        if net.taylor is not None:
+            made["heyoka Taylor"] = lambda: heyoka_(net)
     return made
 
 
 # --- measuring ---
 
 
-def measure(problem: Problem, kind: str, tolerances: list[float], limit: float) -> list[dict[str, Any]]:
+def measure(
+    problem: Problem, kind: str, net: Net | None, tolerances: list[float], limit: float
+) -> list[dict[str, Any]]:
     """Return one row for each contender and tolerance."""
-    reference = reference_of(problem, kind)
+    if problem.y0.size > DENSE:
+        tolerances = [rtol for rtol in tolerances if rtol >= TIGHTEST_NET]
+    reference = reference_of(problem, net)
     rows = []
-    for name, ready in contenders(problem, kind).items():
+    for name, ready in contenders(problem, kind, net).items():
         row: dict[str, Any] = {"problem": problem.name, "kind": kind, "contender": name}
         try:
             with limited(10 * limit):
                 began = time.perf_counter()
                 solve = ready()
-                solve(tolerances[0])
+                solve(tolerances[0], problem.t_end)
                 first = time.perf_counter() - began
+                call = least_time(lambda solve=solve: solve(tolerances[0], 1e-9 * problem.t_end), REPEATS)
         except ImportError:
             rows.append(row | {"status": "not installed"})
             continue
@@ -298,7 +262,7 @@ def measure(problem: Problem, kind: str, tolerances: list[float], limit: float) 
             continue
         for rtol in tolerances:
             now = one(problem, solve, rtol, limit, reference)
-            rows.append(row | {"rtol": rtol, "first_s": first} | now)
+            rows.append(row | {"rtol": rtol, "first_s": first, "call_s": call} | now)
             if now["status"] == "out of time":
                 break
     return rows
@@ -311,7 +275,7 @@ def one(problem: Problem, solve: Solve, rtol: float, limit: float, reference: Ar
         with limited(limit):
             for _ in range(REPEATS):
                 began = time.perf_counter()
-                y, status = solve(rtol)
+                y, status = solve(rtol, problem.t_end)
                 best = min(best, time.perf_counter() - began)
                 if best > 1.0:
                     break
@@ -326,16 +290,26 @@ def one(problem: Problem, solve: Solve, rtol: float, limit: float, reference: Ar
     return {"status": status, "error": wrong, "seconds": best}
 
 
-def reference_of(problem: Problem, kind: str) -> Array:
-    """Return y at the end: published, or from a much tighter run."""
+def least_time(call: Callable[[], Any], repeats: int) -> float:
+    """Return the least seconds of several calls."""
+    best = math.inf
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def reference_of(problem: Problem, net: Net | None) -> Array:
+    """Return y at the end: published, or from a much tighter run of an independent solver."""
     if problem.reference is not None:
         return problem.reference
-    if kind == "DETEST":
-        from scipy.integrate import solve_ivp
-
-        return solve_ivp(problem.python(), (0.0, problem.t_end), problem.y0, "DOP853", rtol=1e-13, atol=1e-14).y[:, -1]
-    y, status = ours(problem, "radau13", jacobian=net_jacobian(problem))(1e-13)
+    if net is not None and net.taylor is not None:
+        y, status = heyoka_(net)(1e-18, problem.t_end)
+    else:
+        y, status = scipy_(problem, "DOP853")(1e-13 if problem.y0.size <= DENSE else 1e-10, problem.t_end)
     assert status == "success", f"reference of {problem.name}: {status}"
+    assert y is not None
     return y
 
 
@@ -344,33 +318,52 @@ def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for problem in dict.fromkeys(row["problem"] for row in rows):
         own = [row for row in rows if row["problem"] == problem]
-        mine = frontier([row for row in own if row["contender"].startswith("theorykit")])
-        for peer in dict.fromkeys(row["contender"] for row in own if not row["contender"].startswith("theorykit")):
-            good = [row for row in own if row["contender"] == peer and row.get("status") == "success"]
-            logs = [
-                math.log(row["seconds"]) - seconds_at(mine, row["error"]) for row in good if mine and row["error"] > 0
-            ]
-            trouble = sorted({row["status"] for row in own if row["contender"] == peer} - {"success"})
-            ratio = math.exp(sum(logs) / len(logs)) if logs else math.nan
-            table.append({"problem": problem, "kind": own[0]["kind"], "peer": peer, "ratio": ratio, "points": len(logs),
-                          "trouble": ", ".join(trouble)})  # fmt: skip
+        mine = [row for row in own if row["contender"].startswith("theorykit")]
+        raw = [row for row in mine if row["contender"] != "theorykit gradient_flow"]
+        for peer in dict.fromkeys(row["contender"] for row in own if row not in mine):
+            theirs = [row for row in own if row["contender"] == peer]
+            entry: dict[str, Any] = {"problem": problem, "kind": own[0]["kind"], "peer": peer}
+            entry["raw"], entry["points"] = compared(raw, theirs, seconds)
+            entry["raw net"], _ = compared(raw, theirs, net_seconds)
+            entry["all"], _ = compared(mine, theirs, seconds)
+            entry["trouble"] = ", ".join(sorted({row["status"] for row in theirs} - {"success"}))
+            table.append(entry)
     return table
 
 
-def frontier(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """Return (log error, log seconds) of our runs that no other of ours beats in both, from large errors to small."""
-    points = sorted((row["seconds"], row["error"]) for row in rows if row.get("status") == "success")
+def seconds(row: dict[str, Any]) -> float:
+    return float(row["seconds"])
+
+
+def net_seconds(row: dict[str, Any]) -> float:
+    """Return the seconds without those of a call that integrates nothing (at least a tenth of all)."""
+    return max(row["seconds"] - row["call_s"], 0.1 * row["seconds"])
+
+
+def compared(
+    mine: list[dict[str, Any]], theirs: list[dict[str, Any]], cost: Callable[[dict[str, Any]], float]
+) -> tuple[float, int]:
+    """Return the geometric mean over their runs of their cost over ours at equal error, and how many runs."""
+    best = frontier(mine, cost)
+    good = [row for row in theirs if row.get("status") == "success" and row["error"] > 0.0]
+    logs = [math.log(cost(row)) - cost_at(best, row["error"]) for row in good if best]
+    return (math.exp(sum(logs) / len(logs)) if logs else math.nan), len(logs)
+
+
+def frontier(rows: list[dict[str, Any]], cost: Callable[[dict[str, Any]], float]) -> list[tuple[float, float]]:
+    """Return (log error, log cost) of the runs that no other beats in both, from large errors to small."""
+    points = sorted((cost(row), row["error"]) for row in rows if row.get("status") == "success")
     best: list[tuple[float, float]] = []
-    for seconds, wrong in points:
+    for spent, wrong in points:
         if not best or math.log(max(wrong, 1e-17)) < best[-1][0]:
-            best.append((math.log(max(wrong, 1e-17)), math.log(seconds)))
+            best.append((math.log(max(wrong, 1e-17)), math.log(spent)))
     return best
 
 
-def seconds_at(points: list[tuple[float, float]], wrong: float) -> float:
-    """Return our log seconds for an error: on the frontier between two runs, at its ends those of the end."""
-    errors, seconds = [point[0] for point in points][::-1], [point[1] for point in points][::-1]
-    return float(np.interp(math.log(wrong), errors, seconds))
+def cost_at(points: list[tuple[float, float]], wrong: float) -> float:
+    """Return our log cost for an error: on the frontier between two runs, at its ends those of the end."""
+    errors, costs = [point[0] for point in points][::-1], [point[1] for point in points][::-1]
+    return float(np.interp(math.log(wrong), errors, costs))
 
 
 def plot(rows: list[dict[str, Any]], folder: Path) -> None:
@@ -400,18 +393,28 @@ def plot(rows: list[dict[str, Any]], folder: Path) -> None:
         plt.close(figure)
 
 
+COLUMNS = ("raw", "raw net", "all")
+
+
 def report(rows: list[dict[str, Any]], table: list[dict[str, Any]]) -> str:
     """Return the ratios, a line a problem and peer, then the means over each kind, and what failed."""
-    lines = [f"{'problem':28s} {'peer':20s} {'ratio':>8s}  trouble"]
-    lines += [f"{r['problem']:28s} {r['peer']:20s} {r['ratio']:8.2f}  {r['trouble']}" for r in table]
-    lines.append("\ngeometric means over the problems (above 1: ours is faster at equal error)")
+    lines = [
+        "peer's seconds over ours at equal error, above 1 ours is faster. raw: our integrators on the same right-hand",
+        "side; raw net: without the cost of a call; all: with gradient_flow (frames, reductions, error estimate)",
+        "",
+        f"{'problem':32s} {'peer':20s} " + " ".join(f"{name:>8s}" for name in COLUMNS) + "  trouble",
+    ]
+    for r in table:
+        figures = " ".join(f"{r[name]:8.2f}" for name in COLUMNS)
+        lines.append(f"{r['problem']:32s} {r['peer']:20s} {figures}  {r['trouble']}")
+    lines.append("\ngeometric means over the problems")
     for kind in dict.fromkeys(r["kind"] for r in table):
         for peer in dict.fromkeys(r["peer"] for r in table if r["kind"] == kind):
-            own = [r["ratio"] for r in table if r["kind"] == kind and r["peer"] == peer and r["points"]]
+            own = [r for r in table if r["kind"] == kind and r["peer"] == peer and r["points"]]
             if own:
-                least = min(own)
-                mean = math.exp(float(np.mean(np.log(own))))
-                lines.append(f"{kind:8s} {peer:20s} {mean:8.2f}  least {least:.2f}, {len(own)} problems")
+                means = [math.exp(float(np.mean([math.log(r[name]) for r in own]))) for name in COLUMNS]
+                figures = " ".join(f"{mean:8.2f}" for mean in means)
+                lines.append(f"{kind:32s} {peer:20s} {figures}  {len(own)} problems")
     mine = [row for row in rows if row["contender"].startswith("theorykit") and row.get("status") != "success"]
     lines += ["", f"our own runs without success: {len(mine)}"]
     lines += [f"  {row['problem']} {row['contender']} {row.get('rtol')} {row['status']}" for row in mine]
@@ -433,21 +436,25 @@ def main() -> int:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="fewer problems and tolerances (default)")
     size.add_argument("--full", action="store_true", help="all of them")
+    parser.add_argument("--only", nargs="*", choices=list(OURS), default=list(OURS), help="kinds of problems")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench-ode")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")  # the peers' overflow warnings
-    detest, stiff, alphas = DETEST, STIFF, (10.0, 100.0, 1e4)
+    detest, stiff = DETEST, STIFF
     tolerances, limit = [10.0**-k for k in range(3, 13)], 60.0
     if not arguments.full:
-        detest, stiff, alphas = [p for p in DETEST if p.name[1] in "24"], STIFF[:4], (10.0,)
+        detest, stiff = [p for p in DETEST if p.name[1] in "24"], STIFF[:4]
         tolerances, limit = [1e-4, 1e-6, 1e-8, 1e-10], 10.0
-    jobs = [(p, "DETEST") for p in detest] + [(p, "stiff") for p in stiff]
-    jobs += [(net_problem(loss, alpha), "net") for loss in ("exponential", "squared") for alpha in alphas]
+    jobs: list[tuple[Problem, str, Net | None]] = [(p, "DETEST", None) for p in detest]
+    jobs += [(p, "stiff", None) for p in stiff]
+    jobs += [(net.raw, "net", net) for net in nets(full=arguments.full)]
     rows: list[dict[str, Any]] = []
-    for problem, kind in jobs:
+    for problem, kind, net in jobs:
+        if kind not in arguments.only:
+            continue
         began = time.perf_counter()
-        rows += measure(problem, kind, tolerances, limit)
+        rows += measure(problem, kind, net, tolerances, limit)
         print(f"{kind} {problem.name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
     table = ratios(rows)
     text = report(rows, table)

@@ -26,6 +26,9 @@ autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's Parameters sections have the types
 numpydoc_show_class_members = False
+suppress_warnings = [
+    "ref.python"
+]  # numpydoc refers to properties by their bare names, of which several classes have some
 
 html_theme = "furo"
 html_show_copyright = False

@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "predictors",
     "programs",
     "report",
+    "testing",
     "verifications",
 )
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "Sweep": "flow",
     "TheorykitError": "_numerics.errors",
     "Trajectory": "flow",
+    "Trial": "checking",
     "gradient_descent": "flow",
     "gradient_flow": "flow",
     "sweep": "flow",
@@ -68,6 +70,7 @@ __all__ = [
     "Sweep",
     "TheorykitError",
     "Trajectory",
+    "Trial",
     "__version__",
     "checking",
     "datasets",
@@ -82,6 +85,7 @@ __all__ = [
     "programs",
     "report",
     "sweep",
+    "testing",
     "verifications",
     "verify",
 ]
@@ -100,9 +104,10 @@ if TYPE_CHECKING:
         predictors,
         programs,
         report,
+        testing,
     )
     from theorykit._numerics.errors import FlowError, InconsistentError, InputError, NotSeparableError, TheorykitError
-    from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, verify
+    from theorykit.checking import Claim, Control, Expansion, Instance, Measurement, Source, Trial, verify
     from theorykit.datasets import Dataset
     from theorykit.flow import (
         Crossing,

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 import theorykit.checking
+from theorykit.checking import default_store
 from theorykit.cli import main
 from theorykit.cli.output import progress_bar
 
@@ -83,7 +84,13 @@ def test_verify_passes_its_options_on(run: Run, suite: Any, tmp_path: Path) -> N
         "jobs": 2,
         "paths": [tmp_path, tmp_path / "b"],
         "progress": None,
+        "store": default_store(),
     }
+
+
+def test_fresh_does_without_what_is_kept(run: Run, suite: Any) -> None:
+    run("verify", "--fresh")
+    assert suite.asked["store"] is None
 
 
 def test_verify_without_arguments_checks_everything_quickly(run: Run, suite: Any) -> None:

@@ -62,6 +62,7 @@ def test_a_flow_that_ended_early_is_shown_and_exits_with_3(run: Run, monkeypatch
         "preset": "fig-1a",
         "source": "preset",
         "profile": "paper",
+        "settings": {"model": {"kind": "diagonal"}},
         "data": {"name": "sparse", "n": 1, "d": 2},
         "status": "step-too-small",
         "predictors": {"kernel": {"margin": [0.5, 0.5], "test_accuracy": None}},
@@ -74,7 +75,7 @@ def test_a_flow_that_ended_early_is_shown_and_exits_with_3(run: Run, monkeypatch
         "wall_s": 0.5,
         "wall_total_s": 1.5,
     }
-    partial = SimpleNamespace(summary=summary, files=(), trajectory=SimpleNamespace(raise_for_status=give_up))
+    partial = SimpleNamespace(summary=summary, files=(), raise_for_status=give_up)
     monkeypatch.setattr(theorykit.experiments, "run_experiment", lambda *_, **__: partial)
     code, out, err = run("simulate", "fig-1a")
     assert code == 3
@@ -100,7 +101,7 @@ def test_a_short_flow_says_what_it_did_not_reach(run: Run) -> None:
 
 
 def test_a_crossing_of_the_start_up_is_no_event_in_s(run: Run) -> None:
-    out = run("simulate", "digits", "--profile", "quick").out
+    out = run("simulate", "digits-diagonal", "--profile", "quick").out
     assert "cos_kernel is above 0.99 from the start (s = " in out
     assert "cos_kernel falls through 0.99 at s = 0.98" in out
 

@@ -62,7 +62,9 @@ def theorykit(*words: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_verify_writes_table_json_and_report(tmp_path: Path) -> None:
     json_file, html_file = tmp_path / "out.json", tmp_path / "out.html"
-    done = theorykit("verify", "lyu2024.cor-3.6", "--instances", "1", "--json", json_file, "--html", html_file)
+    done = theorykit(
+        "verify", "lyu2024.cor-3.6", "--fresh", "--instances", "1", "--json", json_file, "--html", html_file
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "lyu2024.cor-3.6" in done.stdout
     assert done.stdout.count("✓ supported") == 2
@@ -123,7 +125,7 @@ def test_ctrl_c_prints_and_keeps_what_was_finished(tmp_path: Path) -> None:
     checks.mkdir()
     (checks / "sleeper.py").write_text(SLEEPER, encoding="utf-8")
     json_file = tmp_path / "out.json"
-    words = ("verify", "toy.sleeper", "--path", checks, "--instances", "3", "--json", json_file)
+    words = ("verify", "toy.sleeper", "--fresh", "--path", checks, "--instances", "3", "--json", json_file)
     process = subprocess.Popen(
         [*COMMAND, *map(str, words)],
         stdout=subprocess.PIPE,

@@ -327,3 +327,12 @@ def test_kkt_multipliers_against_every_support():
         np.linalg.norm(theta - mu @ gradients) / np.linalg.norm(theta), rel=1e-12
     )
     assert found.complementarity == pytest.approx((mu @ [0.0, 1.0, 2.0, 0.5]) / mu.sum(), rel=1e-12)
+
+
+def test_degenerate_signs_on_which_nnls_is_silently_wrong():
+    """863 of the 1024 corners of a cube, labelled by one coordinate: that one alone has the largest margin, 1."""
+    rng = np.random.default_rng(51439671)
+    for _ in range(12):
+        X = rng.choice(np.array([-1, 1], dtype=np.int8), (2000, 10))
+    rows = np.unique(X, axis=0).astype(np.float64)
+    assert max_margin(rows, rows[:, 0], norm=2).certificate.lower == pytest.approx(1.0, rel=1e-12)

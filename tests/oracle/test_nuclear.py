@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from theorykit.programs import factorisation_point, min_nuclear_norm, nuclear_regularised
+from theorykit.programs import SolverError, factorisation_point, min_nuclear_norm, nuclear_regularised
 
 _spec = importlib.util.spec_from_file_location(
     "nuclear_agreement", Path(__file__).resolve().parent / "nuclear_agreement.py"
 )
 agreement = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(agreement)
+_known_spec = importlib.util.spec_from_file_location(
+    "known_answers", Path(__file__).resolve().parent / "known_answers.py"
+)
+known_answers = importlib.util.module_from_spec(_known_spec)
+_known_spec.loader.exec_module(known_answers)
 
 
 def test_two_solvers_agree_on_random_problems():
@@ -244,3 +249,79 @@ def test_verdicts_on_uniqueness_against_a_search():
             moved = max(moved, float(np.abs(found - result.W).max()))
         assert moved < 0.02 if verdicts[-1] == "proved" else moved > 0.05, (verdicts[-1], moved, places, values)
     assert min(verdicts.count("proved"), verdicts.count("disproved")) >= 3, verdicts
+
+
+def test_distances_cover_what_other_solvers_miss():
+    """SCS stops far away, and its own certificate says how far it may be; ours is the reference."""
+    rng = np.random.default_rng(5)
+    shares = []
+    for index in range(24):
+        _, observed, values, keywords = agreement.random_problem(rng, index)
+        ours = agreement.solve(observed, values, keywords)
+        try:
+            theirs = agreement.solve(observed, values, keywords, "SCS")
+        except SolverError:
+            continue
+        if ours.distance_bound is None or theirs.distance_bound is None or not ours.W.any():
+            continue
+        apart = float(np.linalg.norm(theirs.W - ours.W))
+        assert apart <= theirs.distance_bound + ours.distance_bound
+        shares.append(apart / theirs.distance_bound)
+    assert len(shares) > 8
+    assert max(shares) > 1e-4  # no empty bounds
+
+
+def test_a_matrix_of_exact_rank_is_at_distance_zero():
+    places = np.argwhere(np.random.default_rng(0).random((12, 12)) < 0.6)
+    table = np.outer(np.arange(12.0), np.arange(12.0))
+    found = min_nuclear_norm(places, table[*places.T], shape=12)
+    assert (table == found.W).all()
+    assert found.distance_bound == 0.0
+    assert min_nuclear_norm([[0, 0], [1, 1]], [1.0, 1.0], shape=2).distance_bound is None  # many optima
+
+
+def test_uniqueness_of_measurements():
+    rng = np.random.default_rng(2)
+    A = rng.standard_normal((7, 4, 3))
+    unique = min_nuclear_norm(A, rng.standard_normal(7))
+    assert unique.uniqueness == "proved"
+    assert unique.distance_bound < 1e-4 * np.linalg.norm(unique.W)
+    trace = min_nuclear_norm(np.eye(3)[None], [1.0])
+    assert trace.uniqueness != "proved"
+    assert trace.distance_bound is None
+
+
+def test_a_general_matrix_with_more_entries_than_a_newton_step_likes():
+    rng = np.random.default_rng(0)
+    i, j = np.divmod(rng.choice(97 * 97, 1411, replace=False), 97)
+    found = min_nuclear_norm(np.stack((i, j), axis=1), i * j / 97**2, shape=97)
+    assert found.certificate.gap < 1e-9
+    assert np.allclose(found.W, np.outer(np.arange(97), np.arange(97)) / 97**2, atol=1e-7)
+
+
+def test_completions_come_back_where_enough_is_seen_and_not_where_little_is():
+    for row in known_answers.completions(8, seed=3):
+        assert row["recovered"], row
+        assert row["refuted"], row
+
+
+@pytest.mark.parametrize(
+    ("places", "values"),
+    [([[0, 0], [1, 1]], [-0.341, -0.0141]), ([[1, 2], [2, 0], [0, 0]], [-0.349, 0.259, 1.279])],
+)
+def test_two_optima_with_any_values(places, values):
+    """Entries that depend on the observed ones are solved for exactly."""
+    size = 1 + int(np.max(places))
+    result = min_nuclear_norm(places, values, shape=size, symmetric=True)
+    assert result.uniqueness == "disproved"
+    other = result.alternative
+    assert np.abs(other - result.W).max() > 1e-3
+    assert [other[i, j] for i, j in places] == values
+    assert np.linalg.norm(other, "nuc") == pytest.approx(result.value, rel=1e-12)
+
+
+def test_as_many_equations_as_features_leave_one_solution():
+    from theorykit.programs import min_norm
+
+    diagonal = min_norm(2.0 * np.eye(4), [-2.0, -2.0, 0.0, 0.0], norm="group", groups=[0, 0, 1, 1])
+    assert diagonal.uniqueness == "proved"

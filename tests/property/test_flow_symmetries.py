@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import theorykit as tk
+from theorykit import testing
 from theorykit.losses import LOSSES
 
 TAUS = np.array([0.1, 0.7, 1.4, 2.1])
@@ -26,13 +27,15 @@ class Instance(NamedTuple):
 
 @st.composite
 def instances(draw: st.DrawFn) -> Instance:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n, d = draw(st.integers(1, 6)), draw(st.integers(2, 9))
     loss = draw(st.sampled_from(LOSSES))
-    y = rng.standard_normal(n) if loss == "squared" else rng.choice([-1.0, 1.0], n)
+    data = draw(
+        testing.regression(samples=(1, 6), features=(6, 9), condition=(1.0, 10.0))
+        if loss == "squared"
+        else testing.separable(samples=(1, 6), features=(2, 9))
+    )
     return Instance(
-        rng.standard_normal((n, d)),
-        y,
+        data.X,
+        data.y,
         loss,
         draw(st.integers(2, 4)),
         draw(st.floats(-0.5, 2.0)),

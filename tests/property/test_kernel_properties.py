@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from theorykit._numerics.errors import InputError
 from theorykit.programs import interpolation_kkt_residuals, kernel_interpolant, kernel_svm
 from theorykit.programs._constraints import of_labels
-from theorykit.programs._gram import proved_positive
+from theorykit.programs._semidefinite import proved_positive, semidefinite_shift, smallest_eigenvalue
 from theorykit.programs.kernel_certificate import bounds, system_of
 
 seeds = st.integers(0, 2**32 - 1)
@@ -159,3 +160,18 @@ def test_r2_residuals_do_not_depend_on_the_basis(seed):
     assert np.allclose(first.multipliers, second.multipliers, rtol=1e-9, atol=1e-12)
     best = np.linalg.lstsq(G.T, theta, rcond=None)[0]
     assert first.stationarity == pytest.approx(np.linalg.norm(theta - G.T @ best) / np.linalg.norm(theta), rel=1e-9)
+
+
+@given(seeds, st.floats(6.0, 18.0))
+def test_the_smallest_eigenvalue_is_bounded_far_below_round_off(seed, decades):
+    """Against 50 digits: neither bound may pass the true eigenvalue, and both come near it."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((8, 8)))[0]
+    S = (Q * 10.0 ** -np.linspace(0.0, decades, 8)) @ Q.T
+    S = 0.5 * (S + S.T)
+    with mpmath.workdps(50):
+        smallest = mpmath.eigsy(mpmath.matrix(S.tolist()), eigvals_only=True)[0]
+    assert smallest_eigenvalue(S) <= smallest
+    assert -semidefinite_shift(S) <= smallest
+    assert smallest_eigenvalue(S) >= 0.4 * smallest or smallest < 1e-17
+    assert semidefinite_shift(S) <= max(0.0, -20.0 * smallest) + 1e-17

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -110,9 +111,9 @@ def test_flows_are_computed_once_and_again_only_to_go_further(monkeypatch: pytes
         def raise_for_status(self) -> Done:
             return self
 
-    def gradient_flow(problem: Problem, *, s_end: float, rtol: float, save: object) -> Done:
+    def gradient_flow(problem: Problem, *, rtol: float, save: object, **ends: float | None) -> Done:
         assert rtol == 1e-9
-        asked.append(s_end)
+        asked.extend(end for end in ends.values() if end is not None)
         return Done()
 
     monkeypatch.setattr(theorykit.flow, "gradient_flow", gradient_flow)
@@ -122,8 +123,12 @@ def test_flows_are_computed_once_and_again_only_to_go_further(monkeypatch: pytes
     assert claim.flow(instance.at(20.0), 0.7) is first
     assert claim.flow(instance.at(40.0), 0.7) is not first
     assert claim.flow(Instance(DiagonalNet(2), DATA, "exponential").at(20.0), 1.0) is not first
-    assert claim.flow(instance.at(20.0), 1.5) is not first
-    assert asked == [1.0, 0.7, 1.0, 1.5]
+    longer = claim.flow(instance.at(20.0), 1.5)
+    assert longer is not first
+    assert claim.flow(instance.at(20.0), tau_end=29.0) is longer  # log(alpha) = 20, lambda = e^-20
+    assert claim.flow(instance.at(20.0), log_t_end=20.0 + math.log(29.0)) is longer
+    claim.flow(instance.at(20.0), tau_end=31.0)
+    assert asked == [1.0, 0.7, 1.0, 1.5, 31.0]
 
 
 def test_programs_are_solved_once_and_failures_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

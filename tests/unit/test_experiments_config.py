@@ -72,7 +72,12 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_presets_have_their_full_sizes():
-    assert preset_names() == ["digits", "fig-1a", "fig-1b"]
+    figures = {"fig-1a", "fig-1b", "fig-2a", "fig-2b", "fig-2c", "fig-3", "fig-4"}
+    assert figures | {"digits", "digits-cnn", "digits-diagonal"} <= set(preset_names())
+    for name in ("fig-2a", "fig-4"):
+        full = load_experiment(name, profile="paper").settings
+        assert full["data"] == {"kind": "modular", "p": 97, "operation": "addition", "fraction": 0.4, "seed": 0}
+        assert (full["model"]["widths"], full["model"]["bias"]) == ([1024], True)
     first = load_experiment("fig-1a").settings
     assert first["data"] == {"kind": "sparse_sign", "n": 256, "d": 100_000, "k": 3, "n_test": 10_000, "seed": 0}
     second = load_experiment("fig-1b").settings
@@ -85,13 +90,21 @@ def test_presets_have_their_full_sizes():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_has_a_smaller_quick_profile(name):
-    assert load_experiment(name, profile="quick").settings != load_experiment(name).settings
+    assert load_experiment(name, profile="quick").settings != load_experiment(name, profile="paper").settings
+
+
+def test_nets_of_millions_of_gradients_are_quick_unless_told_otherwise():
+    for name in ("fig-2a", "fig-2b", "fig-2c", "fig-4", "digits", "digits-cnn"):
+        assert load_experiment(name).profile == "quick"
+    alphas = [member.settings["problem"]["alpha"] for member in load_experiment("fig-2b").members]
+    assert alphas == [2.0, 4.0, 8.0, 16.0]
 
 
 def test_the_digits_example_is_the_preset():
     example = Path(__file__).parents[2] / "examples" / "digits.toml"
     for profile in ("paper", "quick"):
-        assert load_experiment(example, profile=profile).settings == load_experiment("digits", profile=profile).settings
+        preset = load_experiment("digits-diagonal", profile=profile)
+        assert load_experiment(example, profile=profile).settings == preset.settings
 
 
 def replaced(old, new):
@@ -120,14 +133,36 @@ def replaced(old, new):
         (replaced("alpha = 128\n", ""), "problem: got neither; wanted one of alpha and log_alpha"),
         (replaced("alpha = 128", "alpha = true"), "problem.alpha: got True"),
         (replaced("alpha = 128", "alpha = nan"), "problem.alpha: got nan"),
-        (replaced("alpha = 128", "alpha = 0.5"), "problem.alpha: got 0.5; wanted a finite number > 1"),
-        (replaced("= 1e-3", "= -1e-3"), "problem.weight_decay: got -0.001; wanted a finite number > 0"),
+        (replaced("alpha = 128", "alpha = 0"), "problem.alpha: got 0; wanted a finite number > 0"),
+        (replaced("alpha = 128", "alpha = 0.5"), "flow: got no end; wanted tau_end, since s needs alpha > 1"),
+        (replaced("alpha = 128", "alpha = 1") + "[flow]\ns_end = 1\n", "flow.s_end: got 1 with alpha <= 1"),
+        (replaced("= 1e-3", "= -1e-3"), "problem.weight_decay: got -0.001; wanted a finite number >= 0"),
+        (replaced("= 1e-3", "= 0"), "flow: got no end; wanted log_t_end, since weight_decay = 0"),
+        (replaced("= 1e-3", "= 0") + "[flow]\ntau_end = 1\n", "flow.tau_end: got 1 with weight_decay = 0"),
         (replaced("= 1e-3", "= 1e-3\nlog_weight_decay = -3.0"), "problem: got weight_decay and log_weight_decay"),
         (replaced("= 1e-3", '= 1e-3\nloss = "logistik"'), "problem.loss: got 'logistik'.*did you mean 'logistic'"),
         (replaced("= 1e-3", '= 1e-3\ninit = "zero"'), "problem.init: got 'zero'; wanted one of theory, unit"),
         (GOOD + "[model]\ndegree = 1\n", "model.degree: got 1; wanted an integer >= 2"),
         (GOOD + "[model]\ndegree = 2.5\n", "model.degree: got 2.5"),
-        (GOOD + '[model]\nkind = "mlp"\n', "model.kind: got 'mlp'"),
+        (GOOD + '[model]\nkind = "mpl"\n', "model.kind: got 'mpl'.*did you mean 'mlp'"),
+        (GOOD + '[model]\nkind = "mlp"\nwidths = [0]\n', "model.widths: got 0; wanted an integer >= 1"),
+        (GOOD + '[model]\nkind = "mlp"\nwidths = []\n', "model.widths: got \\[\\]; wanted a list of integers"),
+        (GOOD + '[model]\nkind = "cnn"\n', "model.image: got nothing; wanted the sides"),
+        (GOOD + '[model]\nkind = "matrix_factorization"\n', "model.kind: .*wanted diagonal or linear or mlp or cnn"),
+        (GOOD + '[model]\nkind = "mlp"\n[predictors]\nrich = true\n', "predictors.rich: got true; wanted false"),
+        (GOOD + '[model]\nkind = "mlp"\n[events]\ncos_kernel = [0.9]\n', "events.cos_kernel: got a mlp model"),
+        (GOOD + "[family]\nvalues = [1]\n", "family.key: got nothing"),
+        (GOOD + "[family]\nkey = 'alpha'\nvalues = [1]\n", "family.key: got 'alpha'; wanted table.key"),
+        (GOOD + "[family]\nkey = 'problem.alpha'\nvalues = []\n", "family.values: .*wanted a list of 1 to"),
+        (GOOD + "[family]\nkey = 'problem.alpha'\nvalues = [2, 2]\n", "family.values: .*wanted different values"),
+        (GOOD + "[family]\nkey = 'problem.alpha'\nvalues = [2, -1]\n", "family: problem.alpha: got -1"),
+        (GOOD + "[about]\nauthor = 'me'\n", "about: got 'author'; wanted one of title, profile, takes"),
+        ("[data]\nkind = 'modular'\np = 1\n", "data.p: got 1; wanted an integer >= 2"),
+        ("[data]\nkind = 'modular'\n[problem]\nalpha = 2\nweight_decay = 1\n", "model.kind: .*wanted mlp, which reads"),
+        ("[data]\nkind = 'matrix_completion'\nfraction = 0\n", "data.fraction: got 0; wanted a finite number > 0"),
+        ("[data]\nkind = 'matrix_entries'\n", "data.entries: got nothing"),
+        ("[data]\nkind = 'matrix_entries'\npath = 'a'\nentries = []\n", "data: got path and entries"),
+        ("[data]\nkind = 'matrix_entries'\npath = 'a'\n", "data.shape: got nothing"),
         (GOOD + "[flow]\npoints = 1\n", "flow.points: got 1; wanted an integer >= 2"),
         (GOOD + "[flow]\nrtol = 0\n", "flow.rtol: got 0"),
         (GOOD + "[flow]\nrtol = 0.5\n", "flow.rtol: got 0.5; wanted a finite number >= 1e-12 and <= 0.01"),
@@ -204,10 +239,10 @@ def test_arguments_of_the_wrong_kind_are_named(arguments, message):
 
 
 def test_bounds_are_those_of_the_flow():
-    from theorykit.experiments import config
+    from theorykit.experiments import schema
     from theorykit.flow import api
 
-    assert (config._TIGHTEST, config._LOOSEST) == (api._TIGHTEST, api._LOOSEST)
+    assert (schema.TIGHTEST, schema.LOOSEST) == (api._TIGHTEST, api._LOOSEST)
 
 
 def test_a_file_without_profiles_says_so(tmp_path):

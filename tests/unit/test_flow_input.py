@@ -137,7 +137,7 @@ REFUSED = {
     "crossing direction": (lambda: tk.Crossing("norm", 1.0, direction=2), r"direction: got 2; wanted -1 \(falling\)"),
     "save num": (lambda: tk.SaveAt(num=1), "num: got 1; wanted an integer >= 2"),
     "save num fraction": (lambda: tk.SaveAt(num=10.0), "num: got 10.0; wanted an integer >= 2"),
-    "save spacing": (lambda: tk.SaveAt(spacing="cubic"), "spacing: got 'cubic'; wanted 'linear' or 'log'"),
+    "save spacing": (lambda: tk.SaveAt(spacing="cubic"), "spacing: got 'cubic'; wanted 'linear', 'log' or 'loglog'"),
     "save twice": (lambda: tk.SaveAt(s=[0.5], tau=[1.0]), "s: got both s and tau; wanted at most one"),
     "save falling": (lambda: tk.SaveAt(s=[0.5, 0.4]), r"s: got \[0.5 0.4\]; wanted increasing positive times"),
     "save zero": (lambda: tk.SaveAt(tau=[0.0, 0.4]), "tau: got .*; wanted increasing positive times"),

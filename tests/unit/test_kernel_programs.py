@@ -12,12 +12,14 @@ from theorykit import Dataset
 from theorykit._numerics.errors import InputError
 from theorykit.models import DiagonalNet
 from theorykit.programs import (
+    InconsistentError,
     KernelInterpolant,
     KernelSVM,
     SolverError,
     interpolation_kkt_residuals,
     kernel_interpolant,
     kernel_svm,
+    kkt_residuals,
     quasinorm_margin,
     rich_kkt,
     svm,
@@ -283,3 +285,63 @@ def test_curvature_does_not_depend_on_the_scale_of_theta():
     assert huge.curvature is not None
     assert huge.curvature.sufficient == plain.curvature.sufficient
     assert huge.residual == plain.residual
+
+
+def test_saved_vectors_are_numbers(tmp_path):
+    path = tmp_path / "machine.npz"
+    kernel_svm(X, Y).save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in ("predictor", "dual"):
+        np.savez(path, **(arrays | {name: arrays[name].astype(str)}))
+        with pytest.raises(InputError, match="no numbers"):
+            KernelSVM.load(path)
+
+
+@pytest.mark.parametrize("given", [{"X": np.zeros((2, 3))}, {"gram": np.zeros((2, 2))}])
+def test_features_that_vanish(given):
+    zero = kernel_interpolant(y=[0.0, 0.0], **given)
+    assert zero.certificate.verify(next(iter(given.values())), [0.0, 0.0])
+    assert zero.distance_bound < 1e-100
+    soft = kernel_svm(y=[1, -1], C=1.0, **given)
+    assert soft.certificate.gap < 1e-14
+    assert soft.norm < 1e-100
+    assert abs(soft.margin) < 1e-100
+
+
+def test_what_is_no_model_and_no_degree():
+    with pytest.raises(InputError, match="model: got NoneType, without output and features"):
+        rich_kkt(None, np.ones(3), X, Y)
+    with pytest.raises(InputError, match="degree: got 1000000"):
+        quasinorm_margin(X, Y, degree=10**6)
+
+
+def test_a_smooth_kernel_is_singular_to_round_off_and_its_margin_is_not():
+    x = np.linspace(0.0, 1.0, 60)
+    kernel = np.exp(-0.5 * (x[:, None] - x) ** 2)
+    found = kernel_svm(gram=kernel, y=np.sign(np.sin(5.0 * x) + 1e-3))
+    assert 0.0 < found.certificate.perturbation < 1e-14
+    assert found.certificate.gap < 1e-9
+
+
+def test_gram_equations_that_contradict_up_to_round_off_are_no_answer():
+    x = np.array([1.6753692014501018, 2.050526852620505, -0.41304025572960756, 0.5556977798506308])
+    with pytest.raises(InconsistentError, match="undecided") as caught:
+        kernel_interpolant(gram=np.outer(x, x), y=[-0.6, -0.1, 0.4, -1.6])
+    assert caught.value.proof is None
+    assert caught.value.norm_at_least > 1e6
+    assert np.allclose(kernel_interpolant(gram=np.outer(x, x), y=3.0 * x).predict(np.outer(x, x)), 3.0 * x)
+
+
+@pytest.mark.parametrize("C", [1e-20, 1e-3, 1.0, 1e8])
+def test_a_violation_may_cost_far_more_than_the_optimum(C):
+    features = 2e8 * np.eye(4)[:2]
+    found = kernel_svm(features, [1, -1], C=C)
+    assert found.certificate.gap < 1e-14
+    assert found.certificate.verify(features, [1, -1])
+
+
+def test_multipliers_beyond_the_float_range_leave_the_others_at_zero():
+    found = kkt_residuals([1e200, 0.0], [1.0, 2.0], [[1e-150, 0.0], [0.0, 1e-150]], 5.0)
+    assert found.multipliers[1] == 0.0
+    assert found.multipliers[0] > 0.0

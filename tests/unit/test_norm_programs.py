@@ -247,3 +247,41 @@ def test_linf_refutes_what_is_not_separable(X, y):
     with pytest.raises(tk.NotSeparableError) as caught:
         max_margin(X, y, norm="inf")
     assert caught.value.farkas is not None
+
+
+@pytest.mark.parametrize("norm", [1, 2, "inf", "group"])
+def test_equations_of_all_scales(norm):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4, 6)) * 10.0 ** np.array([-150, -50, 50, 150])[:, None]
+    groups = np.arange(6) // 2 if norm == "group" else None
+    found = min_norm(X, X @ rng.standard_normal(6), norm=norm, groups=groups)
+    assert found.certificate.gap < 1e-13
+
+
+def test_highs_says_nothing(capfd):
+    assert max_margin([[1.0, 2.0], [3.0, 1.0]], [1, 1], norm=1, solver="HIGHS").certificate.gap < 1e-9
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("seed", [6, 7, 14, 17, 20, 26])
+def test_group_margins_of_1e8_in_general_position(seed):
+    """The last sample nearly contradicts the others; Clarabel gives up on these."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(4, 12))
+    samples, weights, direction = rng.standard_normal((d, d)), rng.random(d - 1), rng.standard_normal(d)
+    samples[-1] = 1e-8 * direction / np.linalg.norm(direction) - weights / weights.sum() @ samples[:-1]
+    found = max_margin(samples, np.ones(d), norm="group", groups=rng.integers(0, max(2, d // 2), d))
+    assert 0.0 < found.margin < 2e-8
+    assert found.certificate.gap < 1e-6
+
+
+def test_samples_of_any_scale_are_refuted():
+    """Sample 2 is twice sample 3, with the other label, 483 powers of two apart."""
+    rows = (
+        "-2 -1 0 -1 -1 1 -1; 0 1 -4 5 -3 3 5; 2 0 4 -4 4 -4 -4; 1 0 2 -2 2 -2 -2; 6 2 4 -2 6 -6 -2; -3 -2 2 -4 0 0 -4"
+    )
+    samples = np.array([[float(entry) for entry in row.split()] for row in rows.split(";")])
+    scaled = samples * 2.0 ** np.array([120, -2, -199, 284, -240, 257])[:, None]
+    with pytest.raises(tk.NotSeparableError) as caught:
+        max_margin(scaled, [1, -1, 1, -1, -1, 1])
+    assert caught.value.farkas is not None

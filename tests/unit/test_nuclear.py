@@ -89,7 +89,8 @@ def test_files_that_were_changed(case, tmp_path):
     head = json.loads(str(entries["head"]))
     edits = [{name: entries[name] * (1 + 1e-6)} for name in ("W", "dual", "values")]
     edits += [{"head": np.array(json.dumps(head | {key: value}))} for key, value in (("upper", 9.0), ("format", "x"))]
-    edits += [{"head": np.array("{}")}, {"where": entries["where"][:-1]}]
+    edits += [{"head": np.array("{}")}, {"where": entries["where"][:-1]}, {"values": entries["values"][None]}]
+    edits += [{name: entries[name].astype(str)} for name in ("W", "dual", "counts")]
     for edit in edits:
         np.savez(path, **(entries | edit))
         with pytest.raises(InputError, match="wanted a file written by"):
@@ -230,3 +231,27 @@ def test_misfits_below_round_off(values, decay):
     result = nuclear_regularised([[0, 0], [0, 1]], values, weight_decay=decay, shape=3)
     assert result.value == pytest.approx(decay / 2 * np.linalg.norm(values), rel=1e-9)
     assert result.certificate.gap < 1e-9
+
+
+def test_measurements_that_vanish():
+    found = min_nuclear_norm(np.zeros((1, 2, 2)), [0.0])
+    assert found.certificate.verify(np.zeros((1, 2, 2)), [0.0])
+    assert (found.value, found.uniqueness) == (0.0, "proved")
+    with pytest.raises(InconsistentError, match="contradict"):
+        min_nuclear_norm(np.zeros((1, 2, 2)), [1.0])
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200])
+def test_factors_beyond_the_float_range(size):
+    with pytest.raises(InputError, match="U: got an entry"):
+        factorisation_point([[size]], [[1.0]], [[0, 0]], [1.0], weight_decay=1.0)
+
+
+def test_tiny_values_beside_zeros():
+    values = np.array([0.5, 0.0, 1.3]) * 2.0**-1000
+    assert min_nuclear_norm([[0, 0], [0, 1], [1, 1]], values, shape=2).certificate.gap < 1e-12
+
+
+def test_a_point_with_large_entries_has_finite_numbers():
+    point = factorisation_point([[1e69]], [[1.0]], [[0, 0]], [1e150], weight_decay=1.0)
+    assert np.isfinite([point.loss, point.lower, point.stationarity, point.operator_norm]).all()

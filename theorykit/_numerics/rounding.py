@@ -266,6 +266,22 @@ def column_products(rows: Rows, vector: Floats) -> tuple[Floats, Floats]:
     return _outward((heads, tails, sizes), len(vector), largest)
 
 
+def pairing_bounds(first: Floats, second: Floats) -> tuple[float, float]:
+    """Enclose an inner product of finite doubles, whatever their scales: each product has its own power of two.
+
+    Examples
+    --------
+    >>> low, high = pairing_bounds(np.array([1e-200, 0.0, 3e250]), np.array([1e200, 1e300, 2e-250]))
+    >>> low <= 7.0 <= high, high - low < 1e-14
+    (True, True)
+    """
+    used = (first != 0.0) & (second != 0.0)
+    if not used.any():
+        return 0.0, 0.0
+    low, high = column_products(scale_rows(first[used, None]), second[used])
+    return float(low[0]), float(high[0])
+
+
 def sum_bounds(values: Floats) -> tuple[float, float]:
     """Enclose the sum of a vector of finite doubles (`math.fsum` rounds once).
 

@@ -20,3 +20,9 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     """Limit BLAS to one thread inside a ``with`` block."""
     context: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return context
+
+
+def blas_threads() -> int:
+    """Return how many threads BLAS would use here: one inside `one_blas_thread`, or where the environment says so."""
+    counts = [library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"]
+    return max(counts, default=1)

@@ -3,11 +3,14 @@
 `verify` runs checks; `Claim` is what a user subclasses to add one; `verdict` is the only module that judges.
 """
 
-from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Source, Tools
+from theorykit.checking.claim import Claim, Source, Tools
 from theorykit.checking.discover import Discovery, discover
 from theorykit.checking.expansion import Expansion, Fit
+from theorykit.checking.instance import Family, Instance, Trial
+from theorykit.checking.measurement import Assumption, Control, Measurement, clopper_pearson
 from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.runner import verify
+from theorykit.checking.runner import judge_broken, verify
+from theorykit.checking.store import default_store
 
 __all__ = [
     "Assumption",
@@ -17,13 +20,18 @@ __all__ = [
     "ControlResult",
     "Discovery",
     "Expansion",
+    "Family",
     "Fit",
     "Instance",
     "Measurement",
     "Rung",
     "Source",
     "Tools",
+    "Trial",
     "VerificationResult",
+    "clopper_pearson",
+    "default_store",
     "discover",
+    "judge_broken",
     "verify",
 ]

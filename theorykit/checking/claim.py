@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from theorykit._numerics.errors import InputError, NotSeparableError
 from theorykit.checking.expansion import Expansion
+from theorykit.checking.instance import Instance, Trial
+from theorykit.checking.measurement import Assumption, Control, Measurement
 from theorykit.datasets import Dataset
 from theorykit.flow import Problem, Trajectory
-from theorykit.models import DiagonalNet
 from theorykit.programs import MaxMargin
 
 T = TypeVar("T")
@@ -85,158 +86,6 @@ class Source:
         return " ".join(parts)
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One random problem family: everything but the initial scale.
-
-    Parameters
-    ----------
-    model : DiagonalNet
-    data : Dataset
-    loss : str
-    p : float
-        lambda = alpha^-p.
-    c : float
-        Half-width of the window [T^-_c, T^+_c] = (1 -+ c) log(alpha)/lambda, in (0, 1).
-    init : str
-        Name of the initial direction.
-    """
-
-    model: DiagonalNet
-    data: Dataset
-    loss: str
-    p: float = 1.0
-    c: float = 0.3
-    init: str = "theory"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, DiagonalNet):
-            raise InputError("model", repr(self.model), "a model, such as theorykit.models.DiagonalNet(d=40)")
-        if not isinstance(self.data, Dataset):
-            raise InputError("data", repr(self.data), "a theorykit.Dataset")
-        if not self.p > 0.0:
-            raise InputError("p", f"{self.p}", "a positive exponent: the theory needs weight decay alpha^-p > 0")
-        if not 0.0 < self.c < 1.0:
-            raise InputError("c", f"{self.c}", "a number in (0, 1)")
-
-    def at(self, log_alpha: float) -> Problem:
-        """Return the problem at one initial scale."""
-        return Problem(
-            self.model, self.data, self.loss, log_alpha=log_alpha, log_weight_decay=-self.p * log_alpha, init=self.init
-        )
-
-    @property
-    def family(self) -> tuple[Any, ...]:
-        """What makes instances comparable: they are reported as one result."""
-        return self.model.name, self.loss, self.model.degree, self.p, self.c
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What makes two instances the same problem, so that claims share its flows."""
-        return self.data.fingerprint, self.model.name, self.model.degree, self.loss, self.p, self.init
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """An assumption of a theorem, tested on an instance."""
-
-    name: str
-    holds: bool
-    value: float
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One rung: a number, what the claim says about it, and the errors of both.
-
-    Parameters
-    ----------
-    measured : float
-        nan where it does not exist at this rung (the rung is then left out).
-    predicted : float
-        The claimed limit (the same at every rung up to round-off).
-    integrator, certificate : float
-        Error of the number from the flow, and from the programs that enter it: finite and not negative.
-    extra : dict
-        Further numbers for the report.
-    also : tuple of Measurement
-        Further numbers of which the claim says the same; it holds only if all of them do.
-    sampling : float
-        Error of the number from a finite sample: half-width of a confidence interval.
-
-    Raises
-    ------
-    InputError
-        Something is no number, or an error is negative or not finite (unless `measured` is nan).
-
-    Examples
-    --------
-    >>> Measurement(0.9, predicted=1.0, integrator=-1.0)
-    Traceback (most recent call last):
-    theorykit._numerics.errors.InputError: integrator: got -1.0; wanted a finite number >= 0
-    """
-
-    measured: float
-    predicted: float
-    integrator: float = 0.0
-    certificate: float = 0.0
-    extra: Mapping[str, float] = field(default_factory=dict)
-    also: tuple[Measurement, ...] = ()
-    sampling: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("measured", "predicted"):
-            _number(name, getattr(self, name))
-        for name in ("integrator", "certificate", "sampling"):
-            value = _number(name, getattr(self, name))
-            if not (math.isfinite(value) and value >= 0.0) and not math.isnan(self.measured):
-                raise InputError(name, repr(value), "a finite number >= 0")
-        if not isinstance(self.extra, Mapping):
-            raise InputError("extra", repr(self.extra), "a mapping of names to numbers")
-        for key, value in self.extra.items():
-            _number(f"extra[{key!r}]", value)
-        for other in self.also:
-            if not isinstance(other, Measurement):
-                raise InputError("also", repr(other), "Measurement objects only")
-
-    @property
-    def error(self) -> float:
-        """The whole error of the number."""
-        return self.integrator + self.certificate + self.sampling
-
-
-def _number(argument: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(argument, repr(value), "a number")
-    return float(value)
-
-
-@dataclass(frozen=True)
-class Control:
-    """A false twin of a claim, which the same procedure must refute.
-
-    Parameters
-    ----------
-    name : str
-        What it says, in a few words.
-    measure : callable
-        Like `Claim.measure`: ``measure(instance, problem)`` returns a `Measurement`.
-    shared : bool
-        Whether it makes another prediction about the number that the claim itself measures. Its distance then is the
-        resolution that a supported claim needs.
-    """
-
-    name: str
-    measure: Callable[[Instance, Problem], Measurement]
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise InputError("name", repr(self.name), "what the control says, in a few words")
-        if not callable(self.measure):
-            raise InputError("measure", repr(self.measure), "a function of instance and problem")
-
-
 class Claim(ABC):
     """A statement of a paper as a check.
 
@@ -260,9 +109,9 @@ class Claim(ABC):
     expected : dict
         Expected verdict of each variant ("as-printed", "corrected").
     expansion : Expansion or None
-        The form in which the limit is approached; None for claims without a ladder (their measurement is a slack).
+        The form in which the limit is approached; None for a claim whose measurements are slacks.
     ladders : dict
-        Scales log(alpha) for each profile.
+        Scales log(alpha) for each profile. A claim of slacks that sets it is measured at every one of them, else once.
     draws : dict
         How many instances each profile draws.
     quantity : str
@@ -308,26 +157,34 @@ class Claim(ABC):
             cls.control_names = _names(cls(Tools("quick")).controls())
 
     @abstractmethod
-    def instances(self, rng: np.random.Generator) -> Iterable[Instance]:
-        """Yield one random instance of every family."""
+    def instances(self, rng: np.random.Generator) -> Iterable[Instance | Trial]:
+        """Yield one random instance of every family (trials, for a claim about no flow)."""
 
     @abstractmethod
-    def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
-        """Measure one rung (claims without a ladder: a slack and its error, once)."""
+    def measure(self, instance: Any, problem: Any, variant: str) -> Measurement:
+        """Measure one rung: a number that tends to a limit, or a slack. For a `Trial`, `problem` is None."""
 
     @abstractmethod
     def controls(self) -> Sequence[Control]:
         """Return the false twins."""
 
-    def check(self, instance: Instance) -> Sequence[Assumption]:
+    def broken(self) -> Sequence[Control]:
+        """Return the statement itself broken on purpose: a changed exponent, constant, norm or time.
+
+        Unlike the controls they are no part of a run: tests refute them, on every family, with the same procedure
+        (`theorykit.checking.judge_broken`).
+        """
+        return ()
+
+    def check(self, instance: Any) -> Sequence[Assumption]:
         """Test the assumptions on an instance."""
         return ()
 
-    def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
+    def summarise(self, instance: Any, problem: Any) -> Mapping[str, float]:
         """Return further numbers at the largest scale, for the report."""
         return {}
 
-    def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
+    def traces(self, instance: Any, problem: Any) -> Sequence[Mapping[str, Any]]:
         """Return small trajectories for the report's figures: label, s, curves, and marks (names with values of s)."""
         return ()
 
@@ -336,9 +193,34 @@ class Claim(ABC):
         """Return whether a rung's prediction belongs beside its measurement (not so for a fitted coefficient)."""
         return cls.expansion is not None and cls.expansion.leading == "1"
 
-    def flow(self, problem: Problem, s_end: float) -> Trajectory:
-        """Return the flow of a problem at least to s_end; computed once for all claims of a run."""
-        return self.tools.flow(problem, s_end)
+    @classmethod
+    def has_ladder(cls) -> bool:
+        """Return whether it is measured at several scales: a limit, or slacks with `ladders` of their own."""
+        return cls.expansion is not None or cls.ladders is not Claim.ladders
+
+    def flow(
+        self,
+        problem: Problem,
+        s_end: float | None = None,
+        *,
+        tau_end: float | None = None,
+        log_t_end: float | None = None,
+    ) -> Trajectory:
+        """Return the flow of a problem at least to an end; computed once for all claims of a run.
+
+        Parameters
+        ----------
+        problem : Problem
+        s_end, tau_end, log_t_end : float
+            The end, exactly one of them, as for `theorykit.gradient_flow`. A flow that is known to go further comes
+            back as it is.
+
+        Raises
+        ------
+        FlowError
+            The flow ends before.
+        """
+        return self.tools.flow(problem, s_end, tau_end=tau_end, log_t_end=log_t_end)
 
     def max_margin(self, data: Dataset, norm: int) -> MaxMargin:
         """Return the certified max-margin separator; computed once for all claims of a run."""
@@ -359,6 +241,23 @@ def _names(controls: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+class Ends(NamedTuple):
+    """The end of a flow, in one of the three ways."""
+
+    s_end: float | None = None
+    tau_end: float | None = None
+    log_t_end: float | None = None
+
+
+def _name(problem: Problem) -> str:
+    """Return a name of a problem that means the same in every process."""
+    parts = (
+        problem.data.fingerprint, problem.model.name, problem.loss, problem.log_alpha, problem.log_weight_decay,
+        hashlib.sha256(problem.direction.tobytes()).hexdigest(),
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
 class Tools:
     """Flows and programs that the claims of one run share, all at one tolerance.
 
@@ -371,23 +270,45 @@ class Tools:
 
     def __init__(self, profile: str, rtol: float = 1e-8) -> None:
         self.profile, self.rtol = profile, rtol
+        self.asked: dict[str, Ends] = {}
+        self._expected: dict[str, Ends] = {}
         self._flows: dict[tuple[Any, ...], tuple[float, Trajectory]] = {}
         self._separators: dict[tuple[Any, ...], MaxMargin | NotSeparableError] = {}
         self._others: dict[Hashable, Any] = {}
 
-    def flow(self, problem: Problem, s_end: float) -> Trajectory:
+    def flow(
+        self,
+        problem: Problem,
+        s_end: float | None = None,
+        *,
+        tau_end: float | None = None,
+        log_t_end: float | None = None,
+    ) -> Trajectory:
         """See `Claim.flow`."""
         from theorykit.flow import SaveAt, gradient_flow
+        from theorykit.flow.api import log_end
 
         key = (
             problem.data.fingerprint, problem.model, problem.loss, problem.log_alpha, problem.log_weight_decay,
             problem.direction.tobytes(),
         )  # fmt: skip
+        name, ends = _name(problem), Ends(s_end, tau_end, log_t_end)
+        end = log_end(problem, *ends)
         known = self._flows.get(key)
-        if known is None or known[0] < s_end:
-            trajectory = gradient_flow(problem, s_end=s_end, rtol=self.rtol, save=SaveAt(num=2)).raise_for_status()
-            known = self._flows[key] = (s_end, trajectory)
+        if known is None or known[0] < end:
+            expected = self._expected.get(name)
+            if expected is not None and end < log_end(problem, *expected):
+                ends, end = expected, log_end(problem, *expected)
+            trajectory = gradient_flow(
+                problem, **ends._asdict(), rtol=self.rtol, save=SaveAt(num=2)
+            ).raise_for_status()  # fmt: skip
+            self.asked[name] = ends
+            known = self._flows[key] = (end, trajectory)
         return known[1]
+
+    def expect(self, asked: Mapping[str, Ends]) -> None:
+        """Follow flows at least as far as a claim that is not run again did, so that the numbers after it agree."""
+        self._expected |= asked
 
     def max_margin(self, data: Dataset, norm: int) -> MaxMargin:
         """See `Claim.max_margin`."""

@@ -9,11 +9,12 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from theorykit._numerics.errors import InputError
-from theorykit.checking.claim import KINDS, VARIANTS, Claim, Measurement, Source
+from theorykit.checking.claim import KINDS, VARIANTS, Claim, Source
+from theorykit.checking.measurement import Measurement
 from theorykit.checking.verdict import WORST_FIRST
 
 T = TypeVar("T")
-_ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+([.-][a-z0-9]+)*")
+ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+([.-][a-z0-9]+)*")
 _METHODS = ("instances", "measure", "controls")
 
 
@@ -25,7 +26,7 @@ def faults(kind: type[Any]) -> list[str]:
     identifier = getattr(kind, "id", None)
     if identifier is None:
         found.append("lacks an id")
-    elif not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
+    elif not (isinstance(identifier, str) and ID.fullmatch(identifier)):
         found.append(f"id is {identifier!r}; wanted suite.name in lower case, such as 'mine.early'")
     title, source, sort = (getattr(kind, name, None) for name in ("title", "source", "kind"))
     if not (isinstance(title, str) and title.strip()):
@@ -73,20 +74,21 @@ def measurement(where: str, value: Any) -> Measurement:
     return value
 
 
-def every(where: str, values: Any, wanted: type[T]) -> list[T]:
-    """Return what a method yielded as a list, if each item is of the class that it should be.
+def every(where: str, values: Any, *wanted: type[T]) -> list[T]:
+    """Return what a method yielded as a list, if each item is of one of the classes that it should be.
 
     Raises
     ------
     InputError
         It is nothing to go through, or an item is something else.
     """
+    names = " or ".join(kind.__name__ for kind in wanted)
     if not isinstance(values, Iterable):
-        raise InputError(where, _shown(values), f"a sequence of {wanted.__name__}")
+        raise InputError(where, _shown(values), f"a sequence of {names}")
     found = list(values)
     for item in found:
         if not isinstance(item, wanted):
-            raise InputError(where, _shown(item), f"only {wanted.__name__} objects")
+            raise InputError(where, _shown(item), f"only {names} objects")
     return found
 
 

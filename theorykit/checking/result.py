@@ -103,6 +103,8 @@ class ClaimResult:
         Whether the number is a slack: by how much an inequality holds (the claim says that it is not negative).
     open_question : bool
         Whether no theorem says so: the paper leaves it open.
+    recalled : int
+        How many of the instances an earlier run with the same settings had finished.
     """
 
     claim: str
@@ -136,6 +138,7 @@ class ClaimResult:
     quantity: str = ""
     is_slack: bool = False
     open_question: bool = False
+    recalled: int = 0
 
     def __repr__(self) -> str:
         from theorykit.report.words import error_text, number, setting

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import math
 import os
 import platform
 import time
-import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,17 +17,23 @@ import numpy as np
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
+from theorykit._numerics.validate import path as checked_path
 from theorykit._version import __version__
-from theorykit.checking import contract
-from theorykit.checking.claim import Assumption, Claim, Control, Instance, Measurement, Tools
-from theorykit.checking.contract import every, measurement, numbers
+from theorykit.checking.assemble import assemble
+from theorykit.checking.claim import Claim, Ends, Tools
+from theorykit.checking.contract import every
 from theorykit.checking.discover import discover
-from theorykit.checking.expansion import Expansion
-from theorykit.checking.result import ClaimResult, ControlResult, Rung, VerificationResult
-from theorykit.checking.verdict import Verdict, combine, judge_slacks, judge_value, worst
-from theorykit.flow import Problem
+from theorykit.checking.instance import Family, Instance, Trial
+from theorykit.checking.judge import judge, judge_control, undrawn_outcome
+from theorykit.checking.measurement import Control
+from theorykit.checking.outcome import Outcome, decode, encode
+from theorykit.checking.result import VerificationResult
+from theorykit.checking.store import Store, result_key
+from theorykit.checking.verdict import Verdict
+from theorykit.models import DiagonalNet
 
 PROFILES = ("quick", "full", "paper")
+_FIGURE, _FREQUENCY = 1e12, 1e9  # more than the guess for any flow
 _LARGE = 10**8  # entries of training and test data from which an instance runs alone
 
 
@@ -46,41 +48,13 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One statement (a variant or a control) on one instance."""
-
-    verdict: Verdict
-    value: float = math.nan
-    predicted: float = math.nan
-    integrator: float = 0.0
-    certificate: float = 0.0
-    sampling: float = 0.0
-    fit: float = 0.0
-    rungs: tuple[Rung, ...] = ()
-    fitted: dict[str, Any] | None = None
-    extra: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def error(self) -> float:
-        """The whole error."""
-        return self.integrator + self.certificate + self.sampling + self.fit
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Everything one claim said about one instance."""
+class _Work:
+    """One claim on one instance of a task, and where its result is kept."""
 
     claim: str
-    family: tuple[Any, ...]
-    index: int
-    variants: dict[str, Judged]
-    controls: dict[str, Judged]
-    summary: dict[str, float]
-    traces: tuple[dict[str, Any], ...]
-    assumptions: tuple[Assumption, ...]
-    reason: str | None
-    failure: dict[str, str] | None
-    wall_s: float
+    position: int  # among the claim's instances
+    family: Family
+    key: str | None
 
 
 @dataclass(frozen=True)
@@ -88,13 +62,17 @@ class _Task:
     """All claims on one drawn instance."""
 
     index: int
-    work: tuple[tuple[str, int], ...]  # claim id, position among the claim's instances
+    work: tuple[_Work, ...]
     paths: tuple[str, ...]
     profile: str
     seed: int
     rtol: float
     large: bool
-    families: tuple[tuple[Any, ...], ...]
+    cost: float
+    store: str | None
+
+
+_Done = tuple[int, _Work, Outcome, str | None]  # index of the instance, what was done, what came out, a complaint
 
 
 def verify(
@@ -106,6 +84,7 @@ def verify(
     paths: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
     rtol: float = 1e-8,
+    store: str | os.PathLike[str] | None = None,
 ) -> VerificationResult:
     """Check claims and return their verdicts.
 
@@ -126,6 +105,11 @@ def verify(
     progress : Progress, optional
     rtol : float
         Tolerance of the flows.
+    store : path-like, optional
+        A file of finished results (SQLite; made if it is not there). What an earlier run with the same settings, files
+        of claims, theorykit and libraries finished is taken from it, with the same bits, and what this one finishes is
+        put there at once, so that a run that dies goes on where it was. The command line uses
+        `theorykit.checking.default_store`. A file that cannot be used is a warning, and the run does without.
 
     Returns
     -------
@@ -154,25 +138,86 @@ def verify(
     found = discover(patterns, paths)
     folders = tuple(str(Path(path).resolve()) for path in paths)
     settings = {"patterns": list(patterns), "paths": [os.fspath(path) for path in paths], "instances": instances}
-    tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol)
+    kept = None if store is None else Store(checked_path("store", store))
+    complaints = {} if kept is None or kept.complaint is None else {kept.complaint: None}
+    usable = None if kept is None or not kept.is_open else str(kept.path.resolve())
+    tasks, undrawn = _tasks(found.claims, folders, profile, seed, instances, rtol, usable)
+    finished = _recall(tasks, kept)
     if progress is not None:
         progress.start(sum(len(task.work) for task in tasks))
-    finished: dict[_Task, list[Outcome]] = {}
+        if finished:
+            progress.advance(len(finished), "finished by earlier runs")
     interrupted = False
     try:
-        for task, done in _run_all(tasks, jobs):
-            finished[task] = done
+        for index, work, outcome, complaint in _run_all(tasks, finished, jobs):
+            finished[index, work] = outcome
+            complaints |= {} if complaint is None else {complaint: None}
             if progress is not None:
-                model, loss, degree, *_ = task.families[0]
-                progress.advance(len(task.work), f"{model} {loss} L={degree}, instance {task.index + 1}")
+                progress.advance(1, f"{work.claim}: {_family_text(work.family)}, instance {index + 1}")
     except KeyboardInterrupt:
         interrupted = True
-    outcomes = undrawn + [one for task in tasks for one in finished.get(task, ())]  # not as workers happened to end
-    results = [result for claim in found.claims for result in _assemble(claim, outcomes, seed)]
+        finished = _recall(tasks, kept, recalled=False) | finished  # of tasks that other processes had begun
+    if kept is not None:
+        kept.close()
+    in_order = [finished.get((task.index, work)) for task in tasks for work in task.work]  # not as workers ended
+    outcomes = undrawn + [outcome for outcome in in_order if outcome is not None]
+    results = [result for claim in found.claims for result in assemble(claim, outcomes, seed)]
     return VerificationResult(
         __version__, profile, seed, environment(jobs, rtol), tuple(results), interrupted, time.perf_counter() - began,
-        found.broken, found.warnings, settings,
+        found.broken, (*found.warnings, *complaints), settings,
     )  # fmt: skip
+
+
+def _recall(tasks: list[_Task], store: Store | None, *, recalled: bool = True) -> dict[tuple[int, _Work], Outcome]:
+    """Return what the store has of the work of all tasks."""
+    found = {}
+    for task in tasks:
+        for work in task.work:
+            text = None if store is None or work.key is None else store.get(work.key)
+            if text is not None:
+                found[task.index, work] = replace(decode(text), recalled=recalled)
+    return found
+
+
+def _family_text(family: Family) -> str:
+    degree = None if family.degree is None else f"L={family.degree}"
+    return " ".join(part for part in (family.model, family.loss, degree) if part)
+
+
+def judge_broken(
+    claim: type[Claim], profile: str = "quick", seed: int = 0, index: int = 0, rtol: float = 1e-8
+) -> list[tuple[Family, str, Verdict]]:
+    """Judge the versions of a claim that are broken on purpose, on one instance of every family.
+
+    Parameters
+    ----------
+    claim : type
+    profile : {"quick", "full", "paper"}
+    seed, index : int
+        As in `verify`: instance `index` of the run with that seed.
+    rtol : float
+        Tolerance of the flows.
+
+    Returns
+    -------
+    list of tuple
+        Family, what was broken, and the verdict on that; "not-applicable" where an assumption fails.
+
+    Examples
+    --------
+    >>> (found,) = discover(["lyu2024.cor-3.6"]).claims
+    >>> {verdict for _, _, verdict in judge_broken(found)}
+    {'refuted'}
+    """
+    made = claim(Tools(profile, rtol))
+    found: list[tuple[Family, str, Verdict]] = []
+    with one_blas_thread():
+        for instance in draw(made, seed, index):
+            applies = all(assumption.holds for assumption in made.check(instance))
+            for twin in every(f"{claim.__name__}.broken", made.broken(), Control):
+                verdict = judge_control(made, twin, instance, profile).verdict if applies else "not-applicable"
+                found.append((instance.family, twin.name, verdict))
+    return found
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
@@ -181,315 +226,126 @@ def _rng(seed: int, index: int) -> np.random.Generator:
 
 
 def _tasks(
-    claims: Sequence[type[Claim]], paths: tuple[str, ...], profile: str, seed: int, count: int | None, rtol: float
+    claims: Sequence[type[Claim]],
+    paths: tuple[str, ...],
+    profile: str,
+    seed: int,
+    count: int | None,
+    rtol: float,
+    store: str | None,
 ) -> tuple[list[_Task], list[Outcome]]:
     """Group (claim, instance) pairs by the problem they share; claims that draw none are failures already."""
-    groups: dict[tuple[Any, ...], list[tuple[str, int, tuple[Any, ...]]]] = {}
+    groups: dict[tuple[Any, ...], list[_Work]] = {}
+    costs: dict[tuple[Any, ...], float] = {}
     large: dict[tuple[Any, ...], bool] = {}
     undrawn: list[Outcome] = []
     tools = Tools(profile, rtol)
     for claim in claims:
-        for index in range(count if count is not None and claim.expansion is not None else claim.draws[profile]):
+        for index in range(count if count is not None and claim.kind != "figure" else claim.draws[profile]):
             try:
-                drawn = _drawn(claim(tools), seed, index)
+                drawn = draw(claim(tools), seed, index)
                 if not drawn:
                     raise InputError("instances", "none", "at least one")
             except (Exception, SystemExit) as error:
-                undrawn.append(_undrawn(claim, index, error))
+                undrawn.append(undrawn_outcome(claim, index, error))
                 continue
             for position, instance in enumerate(drawn):
-                key = (index, *instance.key)
-                groups.setdefault(key, []).append((claim.id, position, instance.family))
-                test = instance.data.test.n * instance.data.d if instance.data.test is not None else 0
-                large[key] = instance.data.X.size + test > _LARGE
+                group = (index, *(instance.key if isinstance(instance, Instance) else (claim.id, position)))
+                others = groups.setdefault(group, [])
+                # flows go as far as the claims before asked for: these are part of what the numbers depend on
+                before = [(work.claim, work.position) for work in others]
+                key = None if store is None else result_key(
+                    claim, profile=profile, seed=seed, index=index, position=position, rtol=rtol, before=before
+                )  # fmt: skip
+                others.append(_Work(claim.id, position, instance.family, key))
+                costs[group] = costs.get(group, 0.0) + _cost(claim, instance, profile)
+                large[group] = isinstance(instance, Instance) and _entries(instance) > _LARGE
     tasks = [
-        _Task(
-            key[0], tuple((claim, position) for claim, position, _ in work), paths, profile, seed, rtol, large[key],
-            tuple(family for _, _, family in work),
-        )
-        for key, work in groups.items()
-    ]  # fmt: skip
+        _Task(group[0], tuple(work), paths, profile, seed, rtol, large[group], costs[group], store)
+        for group, work in groups.items()
+    ]
     return tasks, undrawn
 
 
-def _drawn(claim: Claim, seed: int, index: int) -> list[Instance]:
-    return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance)
+def _cost(claim: type[Claim], instance: Instance | Trial, profile: str) -> float:
+    """Return a guess at how long a claim takes on an instance, to begin with what takes longest: only order counts.
+
+    Figures first, then frequencies (many repetitions), then flows by their number of unknowns and their scales.
+    """
+    if claim.kind == "figure":
+        return _FIGURE
+    if isinstance(instance, Trial):
+        return _FREQUENCY if claim.kind == "probability" else 0.0
+    scales = claim.ladders[profile] if claim.has_ladder() else (1.0,)
+    unknowns = instance.data.n if isinstance(instance.model, DiagonalNet) else instance.model.parameters
+    return unknowns * math.sqrt(sum(scales))
 
 
-def _undrawn(claim: type[Claim], index: int, error: BaseException) -> Outcome:
-    """Return the outcome of a claim whose instances could not be drawn."""
-    return Outcome(
-        claim.id, (None,) * 5, index, dict.fromkeys(claim.variants, Judged("inconclusive")),
-        dict.fromkeys(claim.control_names, Judged("inconclusive")), {}, (), (), None, _failure(claim, error), 0.0,
-    )  # fmt: skip
+def _entries(instance: Instance) -> int:
+    """Return how many numbers the training and test inputs have."""
+    test = instance.data.test
+    return instance.data.X.size + (test.n * instance.data.d if test is not None else 0)
 
 
-def _failure(claim: type[Claim], error: BaseException) -> dict[str, str]:
-    """Say what was raised, and where in the file of the check."""
-    file = inspect.getfile(claim)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    place = f" ({Path(file).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return {"type": type(error).__name__, "message": f"{error}{place}".strip()}
+def draw(claim: Claim, seed: int, index: int) -> list[Instance | Trial]:
+    """Return instance `index` of every family of a claim, in the run with a seed."""
+    return every(f"{type(claim).__name__}.instances", claim.instances(_rng(seed, index)), Instance, Trial)
 
 
-def _run_all(tasks: list[_Task], jobs: int) -> Iterator[tuple[_Task, list[Outcome]]]:
-    """Run small tasks side by side, each on one thread, and large ones alone."""
-    small = [task for task in tasks if not task.large]
+def _run_all(tasks: list[_Task], finished: dict[tuple[int, _Work], Outcome], jobs: int) -> Iterator[_Done]:
+    """Run what is not finished: small tasks side by side, each on one thread, the longest first; large ones alone."""
+    open_tasks = [(task, _flows_of(task, finished)) for task in sorted(tasks, key=lambda task: -task.cost)]
+    open_tasks = [(task, flows) for task, flows in open_tasks if None in flows]
+    small = [(task, flows) for task, flows in open_tasks if not task.large]
     if jobs == 1 or len(small) < 2:
-        yield from ((task, _run(task)) for task in small)
+        for task, flows in small:
+            yield from _run(task, flows)
     else:
         from joblib import Parallel, delayed
 
         parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        yield from parallel(delayed(_labelled)(task) for task in small)
-    yield from ((task, _run(task)) for task in tasks if task.large)
+        for done in parallel(delayed(_run_whole)(task, flows) for task, flows in small):
+            yield from done
+    for task, flows in open_tasks:
+        if task.large:
+            yield from _run(task, flows)
 
 
-def _labelled(task: _Task) -> tuple[_Task, list[Outcome]]:
-    return task, _run(task)
+def _flows_of(task: _Task, finished: dict[tuple[int, _Work], Outcome]) -> list[dict[str, Ends] | None]:
+    """Return for each claim of a task the flows that it asked for, None where it is still to be run."""
+    outcomes = [finished.get((task.index, work)) for work in task.work]
+    return [None if outcome is None else outcome.flows for outcome in outcomes]
+
+
+def _run_whole(task: _Task, flows: list[dict[str, Ends] | None]) -> list[_Done]:
+    return list(_run(task, flows))
 
 
 def _claims_by_id(paths: tuple[str, ...]) -> dict[str, type[Claim]]:
     return {claim.id: claim for claim in discover([], [Path(path) for path in paths]).claims}
 
 
-def _run(task: _Task) -> list[Outcome]:
-    """Run all claims of a task on its instance."""
+def _run(task: _Task, flows: list[dict[str, Ends] | None]) -> Iterator[_Done]:
+    """Run the claims of a task that are not finished (`flows` is None) on its instance, and keep each result."""
     tools = Tools(task.profile, task.rtol)
     known = _claims_by_id(task.paths)
-    drawn: dict[str, list[Instance]] = {}
-    outcomes = []
-    with one_blas_thread():
-        for identifier, position in task.work:
-            claim = known[identifier](tools)
-            if identifier not in drawn:
-                drawn[identifier] = _drawn(claim, task.seed, task.index)
-            outcomes.append(_outcome(claim, drawn[identifier][position], task))
-    return outcomes
-
-
-def _outcome(claim: Claim, instance: Instance, task: _Task) -> Outcome:
-    """Judge all variants and controls of a claim on one instance; a check that raises is inconclusive and says why."""
-    began = time.perf_counter()
-    variants: dict[str, Judged] = dict.fromkeys(claim.variants, Judged("inconclusive"))
-    controls: dict[str, Judged] = {name: Judged("inconclusive") for name in claim.control_names}
-    summary: dict[str, float] = {}
-    traces: tuple[dict[str, Any], ...] = ()
-    assumptions: tuple[Assumption, ...] = ()
-    reason, failure = None, None
-    name = type(claim).__name__
-    try:
-        assumptions = tuple(every(f"{name}.check", claim.check(instance), Assumption))
-        twins = every(f"{name}.controls", claim.controls(), Control)
-        if tuple(twin.name for twin in twins) != claim.control_names or not twins:
-            names = ", ".join(repr(twin.name) for twin in twins) or "no control"
-            wanted = f"always the same, {', '.join(claim.control_names)}" if claim.control_names else "a false twin"
-            raise InputError(f"{name}.controls", names, wanted)
-        failed = [a for a in assumptions if not a.holds]
-        if failed:
-            reason = "; ".join(f"{a.name} fails ({a.value:.3g})" for a in failed)
-            variants = dict.fromkeys(claim.variants, Judged("not-applicable"))
-            controls = {name: Judged("not-applicable") for name in claim.control_names}
-        else:
-            controls = {twin.name: _judge_control(claim, twin, instance, task.profile) for twin in twins}
-            resolution = _resolution(claim, twins, instance, task.profile)
-            variants = {v: _judge(claim, instance, task.profile, v, resolution) for v in claim.variants}
-            last = instance.at(claim.ladders[task.profile][-1]) if claim.expansion is not None else instance.at(1.0)
-            summary = numbers(f"{name}.summarise", claim.summarise(instance, last))
-            if task.index == 0:
-                traces = contract.traces(f"{name}.traces", claim.traces(instance, last))
-    except (Exception, SystemExit) as error:
-        failure = _failure(type(claim), error)
-    wall = time.perf_counter() - began
-    return Outcome(
-        claim.id, instance.family, task.index, variants, controls, summary, traces, assumptions, reason, failure, wall
-    )
-
-
-def _judge(claim: Claim, instance: Instance, profile: str, variant: str, resolution: float) -> Judged:
-    def measure(problem: Problem) -> Measurement:
-        return _measured(claim, instance, problem, variant)
-
-    return _judge_with(claim, measure, instance, profile, resolution)
-
-
-def _judge_control(claim: Claim, control: Control, instance: Instance, profile: str) -> Judged:
-    def measure(problem: Problem) -> Measurement:
-        return _measured_by(control, instance, problem)
-
-    return _judge_with(claim, measure, instance, profile, claim.resolution)
-
-
-def _measured(claim: Claim, instance: Instance, problem: Problem, variant: str) -> Measurement:
-    return measurement(f"{type(claim).__name__}.measure", claim.measure(instance, problem, variant))
-
-
-def _measured_by(control: Control, instance: Instance, problem: Problem) -> Measurement:
-    return measurement(f"control {control.name!r}", control.measure(instance, problem))
-
-
-def _resolution(claim: Claim, controls: Sequence[Control], instance: Instance, profile: str) -> float:
-    """Return the distance from the claim's prediction to the nearest one of a control that shares its measurement."""
-    nearest = claim.resolution
-    if claim.expansion is None:
-        return nearest
-    problem = instance.at(claim.ladders[profile][-1])
-    predicted = _measured(claim, instance, problem, claim.variants[-1]).predicted
-    for control in controls:
-        if control.shared:
-            nearest = min(nearest, abs(_measured_by(control, instance, problem).predicted - predicted))
-    return nearest
-
-
-def _judge_with(
-    claim: Claim, measure: Callable[[Problem], Measurement], instance: Instance, profile: str, resolution: float
-) -> Judged:
-    """Climb the ladder with one measurement and judge what it extrapolates to (without a ladder: a slack)."""
-    if claim.expansion is None:
-        one = measure(instance.at(1.0))
-        verdict = judge_slacks([(one.measured - one.predicted, one.error)])
-        return Judged(
-            verdict, one.measured, one.predicted, one.integrator, one.certificate, one.sampling, extra=dict(one.extra)
-        )
-    rungs = [(log_alpha, measure(instance.at(log_alpha))) for log_alpha in claim.ladders[profile]]
-    judged = _extrapolate(claim, claim.expansion, rungs, resolution)
-    further = [
-        _extrapolate(
-            claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution
-        ).verdict
-        for i in range(len(rungs[0][1].also))
-    ]
-    return replace(judged, verdict=combine([judged.verdict, *further]))
-
-
-def _extrapolate(
-    claim: Claim, expansion: Expansion, rungs: list[tuple[float, Measurement]], resolution: float
-) -> Judged:
-    """Fit one ladder; rungs at which the number does not exist are left out."""
-    kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
-    needed = len(expansion.terms) + 2
-    if len(kept) < needed <= len(rungs):
-        got = f"a finite number at {len(kept)} of {len(rungs)} rungs, nan or inf at the others"
-        raise InputError("ladder", got, f"at least {needed} rungs for the form {expansion.form}")
-    x = np.array([log_alpha for log_alpha, _ in kept])
-    fit = expansion.fit(x, [rung.measured for _, rung in kept], np.array([rung.error for _, rung in kept]))
-    last = kept[-1][1]
-    share = fit.carried / last.error if last.error > 0.0 else 0.0
-    certificate, sampling = share * last.certificate, share * last.sampling
-    shown = tuple(
-        Rung(log_alpha, rung.measured, rung.error, rung.predicted if claim.is_limit() else None)
-        for log_alpha, rung in kept
-    )
-    return Judged(
-        judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
-        fit.carried - certificate - sampling, certificate, sampling, fit.spread, shown,
-        {
-            "log_alpha": fit.x.tolist(), "fitted": fit.curve.tolist(), "limit": fit.value, "form": fit.form,
-            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread, "carried": fit.carried,
-            "refits": [asdict(refit) for refit in fit.refits],
-        },
-        dict(last.extra),
-    )  # fmt: skip
-
-
-def _assemble(claim: type[Claim], outcomes: Iterable[Outcome], seed: int) -> list[ClaimResult]:
-    """Join the instances of each family into one result per variant."""
-    families: dict[tuple[Any, ...], list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.claim == claim.id:
-            families[outcome.family].append(outcome)
-    results = []
-    for family, members in families.items():
-        members.sort(key=lambda outcome: outcome.index)
-        results += [_result(claim, family, members, variant, seed) for variant in claim.variants]
-    return results
-
-
-def _result(
-    claim: type[Claim], family: tuple[Any, ...], members: list[Outcome], variant: str, seed: int
-) -> ClaimResult:
-    model, loss, degree, p, c = family
-    judged = [member.variants[variant] for member in members]
-    verdict = combine(item.verdict for item in judged)
-    failure = next((member.failure for member in members if member.failure is not None), None)
-    if failure is not None and verdict != "refuted":
-        verdict = "inconclusive"
-    controls = tuple(_control_result(name, members) for name in claim.control_names)
-    reason = next((member.reason for member in members if member.reason), None)
-    value, predicted, error = _joined(judged)
-    first = next((item for item in judged if item.rungs), judged[0])
-    return ClaimResult(
-        claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
-        model, loss, degree, verdict, claim.expected[variant], predicted, value, error,
-        _worst_control(controls, verdict), controls, first.rungs, len(members), seed,
-        sum(member.wall_s for member in members),
-        limit_fit=first.fitted,
-        detail=tuple(_detail(member, variant) for member in members),
-        summary={"p": p, "c": c} | _distributions(members),
-        failure=failure,
-        reason=reason if verdict == "not-applicable" else None,
-        traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
-        judged=claim.judged,
-        paper=claim.source.paper,
-        quantity=claim.quantity,
-        is_slack=claim.expansion is None,
-        open_question=claim.open_question,
-    )  # fmt: skip
-
-
-def _joined(judged: list[Judged]) -> tuple[float | None, float | None, dict[str, float | None]]:
-    """Return the mean over instances, the mean prediction, and the error budget: worst of each part, and the spread."""
-    found = [item for item in judged if math.isfinite(item.value)]
-    if not found:
-        return None, None, {"total": None}
-    values = np.array([item.value for item in found])
-    parts = {
-        "integrator": max(item.integrator for item in found),
-        "certificate": max(item.certificate for item in found),
-        "fit": max(item.fit for item in found),
-    }
-    sampling = max(item.sampling for item in found)
-    if sampling > 0.0:
-        parts["sampling"] = sampling
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float
-        mean, predicted = float(values.mean()), float(np.mean([item.predicted for item in found]))
-        parts["instances"] = float(np.max(np.abs(values - mean)))
-    return mean, predicted, {**parts, "total": max(item.error for item in found) + parts["instances"]}
-
-
-def _control_result(name: str, members: list[Outcome]) -> ControlResult:
-    judged = [member.controls[name] for member in members]
-    value, predicted, error = _joined(judged)
-    return ControlResult(name, combine(item.verdict for item in judged), value, predicted, error["total"])
-
-
-def _worst_control(controls: tuple[ControlResult, ...], verdict: Verdict) -> ControlResult:
-    if verdict == "not-applicable":
-        return ControlResult(controls[0].name if controls else "none", "not-applicable")
-    if not controls:
-        return ControlResult("none", "inconclusive")
-    verdicts: list[Verdict] = [control.verdict for control in controls]  # type: ignore[misc]
-    return controls[verdicts.index(worst(verdicts))]
-
-
-def _detail(member: Outcome, variant: str) -> dict[str, Any]:
-    item = member.variants[variant]
-    numbers = {
-        "instance": member.index, "verdict": item.verdict, "measured": item.value, "predicted": item.predicted,
-        "error": item.error,
-    }  # fmt: skip
-    tests = {assumption.name: assumption.value for assumption in member.assumptions}
-    return numbers | dict(item.extra) | member.summary | tests
-
-
-def _distributions(members: list[Outcome]) -> dict[str, Any]:
-    """Return minimum, median and maximum over instances of every number that `summarise` gave."""
-    out: dict[str, Any] = {}
-    for key in sorted({key for member in members for key in member.summary}):
-        values = np.array([member.summary[key] for member in members if key in member.summary])
-        with np.errstate(over="ignore"):
-            out[key] = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
-    return out
+    drawn: dict[str, list[Instance | Trial]] = {}
+    store = None if task.store is None else Store(task.store)
+    for work, asked in zip(task.work, flows, strict=True):
+        if asked is not None:
+            tools.expect(asked)
+            continue
+        with one_blas_thread():
+            claim = known[work.claim](tools)
+            if work.claim not in drawn:
+                drawn[work.claim] = draw(claim, task.seed, task.index)
+            text = encode(judge(claim, drawn[work.claim][work.position], task.index, task.profile))
+        outcome = decode(text)  # what a later run would read
+        if store is not None and work.key is not None and outcome.failure is None:
+            store.put(work.key, text)
+        yield task.index, work, outcome, None if store is None else store.complaint
+    if store is not None:
+        store.close()
 
 
 def environment(jobs: int, rtol: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Verdict = Literal["supported", "refuted", "inconclusive", "not-applicable"]
@@ -61,6 +61,21 @@ def judge_slacks(slacks: Iterable[tuple[float, float]]) -> Verdict:
     if any(slack < -error for slack, error in pairs):
         return "refuted"
     return "supported" if all(slack > error for slack, error in pairs) else "inconclusive"
+
+
+def decisive(slacks: Sequence[tuple[float, float]]) -> int:
+    """Return the index of the pair (slack, error) on which `judge_slacks` turns: the one nearest to being refuted.
+
+    Where that is none, numbers that are not finite come first.
+
+    Examples
+    --------
+    >>> decisive([(2.0, 0.5), (0.4, 0.1), (0.5, 0.3)]), decisive([(-0.1, 0.2), (-0.05, 0.01)])
+    (2, 1)
+    """
+    side = 1.0 if judge_slacks(slacks) == "refuted" else -1.0
+    reached = [slack + side * error for slack, error in slacks]
+    return min(range(len(reached)), key=lambda k: reached[k] if math.isfinite(reached[k]) else -math.inf)
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from theorykit._numerics.serial import to_json
 from theorykit._numerics.validate import path as checked_path
 from theorykit._version import __version__
 from theorykit.cli.output import checked_target, emit, progress_bar, warn
-from theorykit.experiments import preset_names
+from theorykit.experiments import about_preset, preset_names
 
 if TYPE_CHECKING:
     from theorykit.checking import Claim, Discovery
@@ -137,16 +138,22 @@ def verify(
         int | None, typer.Option(min=1, help="Random instances per claim, instead of the profile's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the numbers do not depend on it.")] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute everything, also what earlier runs finished, and keep nothing.")
+    ] = False,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write all numbers here.")] = None,
     html_file: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the report here.")] = None,
 ) -> int:
     """Check claims and print the table of verdicts.
+
+    What an earlier run with the same settings and code has finished is not computed again.
 
     Exit code: 0 all as expected, 1 not as expected or a control survived, 2 bad input, 3 inconclusive, 130 interrupted.
     """
     json_target, html_target = checked_target("--json", json_file), checked_target("--html", html_file)
     if json_target is not None and json_target == html_target:
         raise InputError("--html", f"{html_file}, the same file as --json", "another file")
+    from theorykit.checking import default_store
     from theorykit.checking import verify as run_checks
     from theorykit.report.table import text_table
 
@@ -159,6 +166,7 @@ def verify(
             jobs=jobs,
             paths=[checked_path("--path", folder) for folder in path or ()],
             progress=bar,
+            store=None if fresh else default_store(),
         )
     on_terminal = sys.stdout.isatty()
     emit(text_table(result, shutil.get_terminal_size().columns if on_terminal else 100, colour=on_terminal))
@@ -175,33 +183,58 @@ def verify(
 _SET_HELP = "Change a setting: data.d=4000, problem.loss=exponential, events.test_accuracy=[0.6,0.99]."
 
 
-@app.command()
+def _sizes() -> str:
+    """Return the presets with their default profiles and how long they take, for the help."""
+    lines = [f"{name}: {about_preset(name).get('takes', '')}" for name in preset_names()]
+    return "Presets. " + " ".join(f"{line.rstrip('. :')}." for line in lines)
+
+
+@app.command(epilog=_sizes())
 def simulate(
     experiment: Annotated[
         str, typer.Argument(metavar="PRESET|FILE.toml", help=f"A preset ({', '.join(preset_names())}) or a file.")
     ],
     profile: Annotated[
-        str | None, typer.Option(metavar="quick|paper", help="Size; by default that of the file, in full.")
+        str | None,
+        typer.Option(metavar="quick|paper", help="Size; by default that of the file in full, of slow presets quick."),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Write trajectory, figure and summary here.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Repeat at a tenth of the tolerance and compare.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET_HELP)] = None,
 ) -> int:
-    """Run one gradient flow and print its events and predictors."""
+    """Run one gradient flow, or the family of them that a file asks for, and print events and predictors."""
     from theorykit.cli.summary import summary_text
-    from theorykit.experiments import load_experiment, run_experiment
+    from theorykit.experiments import load_experiment, run_experiment, run_family
 
     folder = None if out is None else checked_path("--out", out)
+    if resume and folder is None:
+        raise InputError("--resume", "no --out", "--out DIR, the folder of the run to go on with")
     loaded = load_experiment(experiment, profile=profile, overrides=overrides or ())
+    run: Any = run_family if loaded.members else run_experiment
     with progress_bar() as bar:
-        result = run_experiment(loaded, out=folder, confirm=confirm, progress=None if bar is None else bar.fraction)
+        report = None if bar is None else bar.fraction
+        result = run(loaded, out=folder, confirm=confirm, resume=resume, progress=report)
     emit(summary_text(result.summary) + "".join(f"wrote {file}\n" for file in result.files))
     try:
-        result.trajectory.raise_for_status()
+        result.raise_for_status()
     except FlowError as problem:
         warn(str(problem))
         return 3
     return 0
+
+
+@app.command()
+def new(
+    claim: Annotated[str, typer.Argument(help="Its id, suite.name in lower case, such as 'mine.early'.")],
+    path: Annotated[str, typer.Option("--path", metavar="DIR", help="The folder to write it to.")] = ".",
+) -> None:
+    """Write a check to begin from: it works, and its control is refuted."""
+    from theorykit.checking.skeleton import write_skeleton
+
+    file = write_skeleton(claim, checked_path("--path", path))
+    folder = shlex.quote(str(file.parent))
+    emit(f"wrote {file}\ntry it: theorykit verify {claim} --path {folder}\n")
 
 
 @app.command()

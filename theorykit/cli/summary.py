@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,10 +28,16 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    if "members" in summary:
+        for member in summary["members"]:
+            yield from [*_lines(member), ""]
+        yield f"{summary['family']['key']}: {len(summary['members'])} flows, {seconds(summary['wall_s'])}"
+        return
     data = summary["data"]
     own = summary["source"] == "file" and summary["profile"] == "paper"
     size = "as in the file" if own else summary["profile"]
-    yield f"{summary['preset']} ({size}): {data['name']}, n = {data['n']}, d = {data['d']}"
+    model = f", {summary['model']['name']}" if summary["settings"]["model"]["kind"] != "diagonal" else ""
+    yield f"{summary['preset']} ({size}): {data['name']}, n = {data['n']}, d = {data['d']}{model}"
     yield f"status: {summary['status']}"
     for name, found in summary["predictors"].items():
         yield f"{name} predictor: {_predictor(found)}"
@@ -39,7 +46,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     for event in summary["not_crossed"]:
         yield f"{event['name']} does not cross {number(event['level'])}"
     for name, moment in summary["moments"].items():
-        yield f"{name}: not reached" if moment is None else f"{name} (s = {number(moment['s'])}): {_moment(moment)}"
+        yield f"{name}: not reached" if moment is None else f"{name} ({_at(moment)}): {_moment(moment)}"
     yield f"largest errors{', confirmed' * summary['confirmed']}: {_errors(summary)}"
     yield from summary["notes"]
     yield f"flow {seconds(summary['wall_s'])}, everything {seconds(summary['wall_total_s'])}"
@@ -58,15 +65,28 @@ def _predictor(found: Mapping[str, Any]) -> str:
 def _event(event: Mapping[str, Any]) -> str:
     """Return one crossing in words; one of the start-up, long before anything happens in s, is no event in s."""
     rises = event["direction"] > 0
-    if event["s"] < _START:
+    if event["s"] is not None and event["s"] < _START:
         side = "above" if rises else "below"
         return f"{event['name']} is {side} {number(event['level'])} from the start (s = {error_text(event['s'])})"
-    where = f"s = {number(event['s'])}, tau = {number(event['tau'])} ± {error_text(event['error'])}"
-    return f"{event['name']} {'rises' if rises else 'falls'} through {number(event['level'])} at {where}"
+    clocks = {name: event[name] for name in ("s", "tau") if _finite(event[name])}
+    error = f" ± {error_text(event['error'])}" if "tau" in clocks else f" ± {error_text(event['log_t_error'])}"
+    where = ", ".join(f"{name} = {number(value)}" for name, value in clocks.items()) or f"log t = {event['log_t']:.6g}"
+    return f"{event['name']} {'rises' if rises else 'falls'} through {number(event['level'])} at {where}{error}"
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _at(moment: Mapping[str, Any]) -> str:
+    """Return the time of a moment, in the finest clock it has."""
+    clock = next(name for name in ("s", "tau", "log_t") if name in moment)
+    return f"{clock.replace('_', ' ')} = {number(moment[clock])}"
 
 
 def _moment(moment: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {number(value)}" for key, value in moment.items() if key != "s" and value is not None)
+    shown = {key: value for key, value in moment.items() if key not in ("s", "tau", "log_t") and value is not None}
+    return ", ".join(f"{key} {number(value)}" for key, value in shown.items())
 
 
 def _errors(summary: Mapping[str, Any]) -> str:

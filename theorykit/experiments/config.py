@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.serial import regular_file
-from theorykit._numerics.validate import choice, finite, integer, path, shown, text
-
-Settings = dict[str, dict[str, Any]]
-_Check = Callable[[str, Any], Any]
+from theorykit._numerics.validate import choice, path, shown, text
+from theorykit.experiments.schema import ALTERNATIVES, Settings, checked, mapping
 
 _PRESETS = Path(__file__).parent / "presets"
 _BASE = "paper"  # the name of the file's own values, without any profile's changes
-_REQUIRED = object()
-_TIGHTEST, _LOOSEST = 1e-12, 1e-2  # rtol, as `theorykit.flow.gradient_flow` takes it (which is slow to import)
-_SHORTEST, _LONGEST = 1e-100, 1000.0  # s_end: all that happens does so around s = 1
-_MOST_TAU = 1e5  # steps are about 1 in tau: half a minute for small data
-_HIGHEST_DEGREE = 100
-_MOST_POINTS = 100_000
-_STATISTICS = [
-    *("train_loss", "test_loss", "train_accuracy", "test_accuracy"),
-    *("norm", "margin", "cos_kernel", "cos_rich"),
-]
 
 
 @dataclass(frozen=True)
@@ -44,15 +30,19 @@ class Experiment:
     profile : str
         The profile in force; "paper" stands for the file's own values.
     settings : dict of dict
-        The tables data, model, problem, flow, predictors and events, with defaults filled in.
+        The tables data, model, problem, flow, predictors, events and (where there is one) family, with defaults filled
+        in. Those of a family are the file's own values, which its members change in one key.
     source : {"preset", "file"}
         Whether it comes with the package or is the user's own.
+    members : tuple of Experiment
+        The members of a family, named ``key=value``; empty where there is none.
     """
 
     name: str
     profile: str
     settings: Settings
     source: str = "preset"
+    members: tuple[Experiment, ...] = field(default=(), repr=False)
 
 
 def preset_names() -> list[str]:
@@ -80,7 +70,8 @@ def load_experiment(
     path_or_preset : str or path
         Name of a preset, or path of a TOML file.
     profile : str, optional
-        A ``[profile.NAME]`` of the file; "paper" (the default) is the file as it stands.
+        A ``[profile.NAME]`` of the file; "paper" is the file as it stands. Default: what ``[about]`` says, else
+        "paper".
     overrides : sequence of str
         ``"table.key=value"`` with TOML values, applied last; what is no TOML value is a text, as in
         ``"problem.loss=exponential"``.
@@ -99,22 +90,41 @@ def load_experiment(
     -----
     The tables and their keys (defaults in brackets)::
 
+        [about]       title, profile (the default one), takes (how long it takes, in words)
         [data]        kind = "sparse_sign": n, d, k [3], n_test [0], seed [0]
                       kind = "separated_gaussian": n, d, gap [25.0], n_test [0], seed [0]
-                      kind = "digits": classes [[3, 8]], n_train [60], seed [0]
+                      kind = "sparse_parity": n, d, k [2], n_test [0], seed [0]
+                      kind = "xor_cluster": n, d, separation [5.0], flip [0.0], n_test [0], seed [0]
+                      kind = "digits": classes [[3, 8]] or "all", n_train [60], seed [0]
+                      kind = "modular": p [97], operation ["addition"], fraction [0.4], seed [0]
+                      kind = "matrix_completion": d [97], matrix ["multiplication"] or "random", rank [1],
+                      fraction [0.05], symmetric [true], seed [0]
+                      kind = "matrix_entries": entries and values, or path of an .npz file with X (pairs) and y;
+                      shape, symmetric [true]
                       kind = "npz": path, task ["classification"]; kind = "csv": path, label ["y"], task
                       (paths are relative to the TOML file)
-        [model]       kind ["diagonal"], degree [2] (at most 100)
-        [problem]     loss ["logistic"], alpha > 1 or log_alpha > 0, weight_decay > 0 or log_weight_decay,
-                      init ["theory"]
-        [flow]        s_end [2.5] (at most 1000) or tau_end = s_end log alpha (at most 1e5 with either key),
-                      rtol [1e-6] (1e-12 to 1e-2), points [200]
-        [predictors]  kernel [true], rich [true for degree 2, the only one for which the theory has it],
-                      c [0.3] of the early and late times T-_c and T+_c, s = 1 - c and 1 + c
+        [model]       kind = "diagonal" [the default]: degree [2] (at most 100)
+                      kind = "linear"; kind = "matrix_factorization": rank [full], for matrix data
+                      kind = "mlp": widths of the hidden layers [[64]], activation ["relu"], bias [false]
+                      kind = "cnn": channels [[8, 16]], kernel [3], activation, pooling ["average"], window [whole],
+                      image [[8, 8] for digits], bias [false]
+                      all but diagonal: difference [false] of two copies, which starts with zero output
+        [problem]     loss ["logistic"], alpha > 0 or log_alpha, weight_decay >= 0 or log_weight_decay,
+                      init ["theory"], a name that the model knows, seed of its draw [0]; with init = "perturbed"
+                      also sigma [1e-3], the standard deviation of the entries of theta(0)
+        [flow]        s_end [2.5] (at most 1000) or tau_end = s_end log alpha (at most 1e5 with either key) or
+                      log_t_end, the only end without weight decay; s needs alpha > 1; rtol [1e-6] (1e-12 to 3e-2),
+                      points [200], spacing ["linear" in s or tau; "log" in t without weight decay, where "loglog" in
+                      log t is another], method and dtype as in `theorykit.flow.gradient_flow`
+        [predictors]  kernel [true for diagonal, linear, matrix_factorization], rich [true for diagonal nets of degree 2
+                      and matrices of full rank, where the theory has it], c [0.3] of the early and late times T-_c and
+                      T+_c, s = 1 - c and 1 + c
         [events]      name of a statistic = list of levels, such as test_accuracy = [0.6, 0.99]
+        [family]      key, such as "problem.alpha", and its values: one flow for each
         [profile.NAME.TABLE]  keys of that table that change under the profile
 
-    A profile or override that gives one of two exclusive keys (alpha and log_alpha, ...) displaces the other.
+    A profile or override that gives one of two exclusive keys (alpha and log_alpha, ...) displaces the other; one that
+    changes the kind of data or model displaces all other keys of that table.
 
     Examples
     --------
@@ -124,16 +134,53 @@ def load_experiment(
     """
     file, source = _locate(path_or_preset)
     tables = _read(file)
+    about = _about(tables.pop("about", {}))
     profiles = _profiles(tables.pop("profile", {}))
     variants = {_BASE: tables} | {name: _merge(tables, changes) for name, changes in profiles.items()}
-    checked = {name: _checked(raw, "" if name == _BASE else f"profile.{name}.") for name, raw in variants.items()}
-    name = _profile(profile, list(variants), file)
-    settings = checked[name]
-    if overrides:
-        settings = _checked(_merge(variants[name], _parse_overrides(overrides)), "")
+    for name, raw in variants.items():
+        _experiments(file, name, raw, source, "" if name == _BASE else f"profile.{name}.")
+    name = _profile(profile if profile is not None else about.get("profile", _BASE), list(variants), file)
+    return _experiments(file, name, _merge(variants[name], _parse_overrides(overrides)), source, "")
+
+
+def about_preset(name: str) -> dict[str, str]:
+    """Return what a preset says of itself: title, profile (the default one) and how long it takes.
+
+    Examples
+    --------
+    >>> sorted(about_preset("fig-1a"))
+    ['takes', 'title']
+    """
+    return _about(_read(_PRESETS / f"{choice('preset', name, preset_names())}.toml").get("about", {}))
+
+
+def _experiments(file: Path, profile: str, raw: dict[str, Any], source: str, where: str) -> Experiment:
+    """Return the experiment, with the members of its family."""
+    settings = _located(checked(raw, where), file)
+    if "family" not in settings:
+        return Experiment(file.stem, profile, settings, source)
+    table, _, key = settings["family"]["key"].partition(".")
+    alone = {name: keys for name, keys in raw.items() if name != "family"}
+    members = []
+    for value in settings["family"]["values"]:
+        member = _located(checked(_merge(alone, {table: {key: value}}), f"{where}family: "), file)
+        members.append(Experiment(f"{key}={value}", profile, member, source))
+    return Experiment(file.stem, profile, settings, source, tuple(members))
+
+
+def _located(settings: Settings, file: Path) -> Settings:
+    """Return the settings with the path of the data relative to the file's folder."""
     if "path" in settings["data"]:
         settings["data"]["path"] = str(file.parent / settings["data"]["path"])
-    return Experiment(file.stem, name, settings, source)
+    return settings
+
+
+def _about(raw: Any) -> dict[str, str]:
+    about = mapping("about", raw)
+    for key, value in about.items():
+        choice("about", key, ["title", "profile", "takes"])
+        text(f"about.{key}", value)
+    return about
 
 
 def _locate(path_or_preset: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -157,19 +204,17 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _profile(profile: Any, known: list[str], file: Path) -> str:
-    if profile is None:
-        return _BASE
     if isinstance(profile, str) and profile not in known == [_BASE]:
         raise InputError("profile", f"{profile!r}; {file.name} has no [profile.{profile}]", f"{_BASE!r} or no profile")
     return choice("profile", profile, known)
 
 
 def _profiles(raw: Any) -> dict[str, dict[str, Any]]:
-    for name, changes in _mapping("profile", raw).items():
+    for name, changes in mapping("profile", raw).items():
         if name == _BASE:
             raise InputError(f"profile.{name}", "a table", f"another name: {_BASE!r} is the file as it stands")
-        for table, keys in _mapping(f"profile.{name}", changes).items():
-            _mapping(f"profile.{name}.{table}", keys)
+        for table, keys in mapping(f"profile.{name}", changes).items():
+            mapping(f"profile.{name}.{table}", keys)
     return raw
 
 
@@ -198,180 +243,13 @@ def _parse_override(override: str) -> dict[str, Any] | None:
     return None
 
 
-_ALTERNATIVES = (("alpha", "log_alpha"), ("weight_decay", "log_weight_decay"), ("s_end", "tau_end"))
-
-
 def _merge(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `tables` with the keys of `changes` put in; a key displaces the one it excludes."""
+    """Return `tables` with the keys of `changes` put in; a key displaces those it excludes."""
     merged = {**tables}
     for table, keys in changes.items():
-        old = _mapping(table, tables.get(table, {}))
-        displaced = {b if key == a else a for a, b in _ALTERNATIVES for key in keys if key in (a, b)}
-        merged[table] = {key: value for key, value in old.items() if key not in displaced} | keys
+        old = mapping(table, tables.get(table, {}))
+        groups = [set(group) for where, group in ALTERNATIVES if where == table]
+        displaced = {other for key in keys for group in groups if key in group for other in group}
+        kept = {} if "kind" in old and keys.get("kind", old["kind"]) != old["kind"] else old
+        merged[table] = {key: value for key, value in kept.items() if key not in displaced} | keys
     return merged
-
-
-def _checked(raw: Mapping[str, Any], where: str) -> Settings:
-    """Return all tables with every value checked and defaults filled in; `where` prefixes the names in messages."""
-    known = ["data", *_TABLES, "events"]
-    for table in raw:
-        if table not in known:
-            raise unknown_name(f"{where}table", table, known)
-    if "data" not in raw:
-        raise InputError(f"{where}data", "no [data] table", f"one with kind = one of {', '.join(_DATA)}")
-    settings = {"data": _checked_data(raw["data"], f"{where}data")}
-    for table, keys in _TABLES.items():
-        settings[table] = _checked_table(raw.get(table, {}), keys, f"{where}{table}")
-    settings["events"] = _checked_events(raw.get("events", {}), f"{where}events")
-    _fill_alternatives(settings, where)
-    _check_end(settings, where)
-    _fill_predictors(settings, where)
-    return settings
-
-
-def _checked_data(raw: Any, where: str) -> dict[str, Any]:
-    check = partial(choice, known=list(_DATA))
-    kind = check(f"{where}.kind", _mapping(where, raw).get("kind"))
-    return _checked_table(raw, {"kind": (check, _REQUIRED)} | _DATA[kind], where)
-
-
-def _checked_table(raw: Any, keys: Mapping[str, tuple[_Check, Any]], where: str) -> dict[str, Any]:
-    """Return the table's values, checked; keys whose default is None are left out where they are not given."""
-    for key in _mapping(where, raw):
-        if key not in keys:
-            raise unknown_name(where, key, list(keys))
-    table = {}
-    for key, (check, default) in keys.items():
-        value = raw.get(key, default)
-        if value is _REQUIRED:
-            raise InputError(f"{where}.{key}", "nothing", "a value: it has no default")
-        if value is not None:
-            table[key] = check(f"{where}.{key}", value)
-    return table
-
-
-def _checked_events(raw: Any, where: str) -> dict[str, list[float]]:
-    events = {}
-    for name, levels in _mapping(where, raw).items():
-        if name not in _STATISTICS:
-            raise unknown_name(where, name, _STATISTICS)
-        if not isinstance(levels, list):
-            raise InputError(f"{where}.{name}", shown(levels), "a list of levels, such as [0.6, 0.99]")
-        events[name] = [finite(f"{where}.{name}", level) for level in levels]
-    return events
-
-
-def _fill_alternatives(settings: Settings, where: str) -> None:
-    """Require one of each pair of exclusive keys, and not both; `s_end` has a default."""
-    if "tau_end" not in settings["flow"]:
-        settings["flow"].setdefault("s_end", 2.5)
-    for table, (one, other) in zip(("problem", "problem", "flow"), _ALTERNATIVES, strict=True):
-        given = [key for key in (one, other) if key in settings[table]]
-        if len(given) != 1:
-            raise InputError(f"{where}{table}", f"{' and '.join(given) or 'neither'}", f"one of {one} and {other}")
-
-
-def _check_end(settings: Settings, where: str) -> None:
-    """Refuse an end that is out of reach, in the unit in which it was given."""
-    problem, flow = settings["problem"], settings["flow"]
-    log_alpha = problem["log_alpha"] if "log_alpha" in problem else math.log(problem["alpha"])
-    if "s_end" in flow:
-        most = min(_LONGEST, _MOST_TAU / log_alpha)
-        finite(f"{where}flow.s_end", flow["s_end"], minimum=_SHORTEST, maximum=most)
-    else:
-        most = min(_LONGEST * log_alpha, _MOST_TAU)
-        finite(f"{where}flow.tau_end", flow["tau_end"], minimum=_SHORTEST * log_alpha, maximum=most)
-
-
-def _fill_predictors(settings: Settings, where: str) -> None:
-    """Switch on the predictors the theory has for this problem, and refuse the others."""
-    problem, data, predictors = settings["problem"], settings["data"], settings["predictors"]
-    regression = data.get("task") == "regression"
-    if regression and problem["loss"] != "squared":
-        raise InputError(f"{where}problem.loss", repr(problem["loss"]), "'squared' for data.task = 'regression'")
-    predictors.setdefault("kernel", True)
-    convex = settings["model"]["degree"] == 2
-    if predictors.setdefault("rich", convex) and not convex:
-        raise InputError(f"{where}predictors.rich", "true", "false: the late predictor is a convex program in degree 2")
-
-
-def _mapping(argument: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(argument, shown(value), f"a table: [{argument}]")
-    return value
-
-
-def _flag(argument: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(argument, shown(value), "true or false")
-    return value
-
-
-def _file(argument: str, value: Any) -> str:
-    return str(path(argument, text(argument, value)))
-
-
-def _label(argument: str, value: Any) -> str | int:
-    return value if isinstance(value, str) else integer(argument, value, minimum=0)
-
-
-def _pair_of_digits(argument: str, value: Any) -> list[int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise InputError(argument, shown(value), "two different digits, such as [3, 8]")
-    return [integer(argument, digit, minimum=0) for digit in value]
-
-
-def _fraction(argument: str, value: Any) -> float:
-    number = finite(argument, value, above=0.0)
-    if number >= 1.0:
-        raise InputError(argument, f"{number:g}", "a number between 0 and 1")
-    return number
-
-
-_POSITIVE = partial(finite, above=0.0)
-_LARGEST = 2**63 - 1  # what TOML promises of an integer
-_COUNT = partial(integer, minimum=1, maximum=_LARGEST)
-_FROM_ZERO = partial(integer, minimum=0, maximum=_LARGEST)
-_TASK = (partial(choice, known=["classification", "regression"]), "classification")
-
-_DATA: dict[str, dict[str, tuple[_Check, Any]]] = {
-    "sparse_sign": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "k": (_COUNT, 3),
-        "n_test": (_FROM_ZERO, 0),
-        "seed": (_FROM_ZERO, 0),
-    },
-    "separated_gaussian": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "gap": (partial(finite, minimum=0.0), 25.0),
-        "n_test": (_FROM_ZERO, 0),
-        "seed": (_FROM_ZERO, 0),
-    },
-    "digits": {"classes": (_pair_of_digits, [3, 8]), "n_train": (_COUNT, 60), "seed": (_FROM_ZERO, 0)},
-    "npz": {"path": (_file, _REQUIRED), "task": _TASK},
-    "csv": {"path": (_file, _REQUIRED), "label": (_label, "y"), "task": _TASK},
-}
-
-_TABLES: dict[str, dict[str, tuple[_Check, Any]]] = {
-    "model": {
-        "kind": (partial(choice, known=["diagonal"]), "diagonal"),
-        "degree": (partial(integer, minimum=2, maximum=_HIGHEST_DEGREE), 2),
-    },
-    "problem": {
-        "loss": (partial(choice, known=["exponential", "logistic", "squared"]), "logistic"),
-        "alpha": (partial(finite, above=1.0), None),
-        "log_alpha": (_POSITIVE, None),
-        "weight_decay": (_POSITIVE, None),
-        "log_weight_decay": (finite, None),
-        "init": (partial(choice, known=["theory", "unit"]), "theory"),
-    },
-    "flow": {
-        "s_end": (_POSITIVE, None),
-        "tau_end": (_POSITIVE, None),
-        "rtol": (partial(finite, minimum=_TIGHTEST, maximum=_LOOSEST), 1e-6),
-        "points": (partial(integer, minimum=2, maximum=_MOST_POINTS), 200),
-    },
-    "predictors": {"kernel": (_flag, None), "rich": (_flag, None), "c": (_fraction, 0.3)},
-}

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from theorykit import datasets
-from theorykit._numerics.errors import InconsistentError, InputError, NotSeparableError
+from theorykit._numerics.errors import InputError
 from theorykit._numerics.serial import replacing, to_json, writable_file
 from theorykit._numerics.validate import path, shown
 from theorykit._version import __version__
-from theorykit.experiments.config import Experiment, Settings
+from theorykit.experiments import predict
+from theorykit.experiments.build import dataset_of, problem_of
+from theorykit.experiments.config import Experiment
+from theorykit.experiments.predict import Predictors
+from theorykit.experiments.schema import Settings
+from theorykit.experiments.table import Table
 
 if TYPE_CHECKING:
-    from theorykit.flow import Crossing, Problem, SaveAt, Trajectory
-    from theorykit.programs import MaxMargin, MinNorm
+    from theorykit.flow import Crossing, Event, Problem, SaveAt, Trajectory
 
-_TIMES = ("t", "log_t", "tau", "s")
-_STATISTICS = (
-    *("train_loss", "log_train_loss", "test_loss", "train_accuracy", "test_accuracy"),
-    *("norm", "margin", "cos_kernel", "cos_rich"),
-)
-_PLAIN = ("t", "train_loss", "test_loss", "norm")  # may leave the float range; their logarithms do not
-_NORMS = {"kernel": 2, "rich": 1}
-_FILES = ("trajectory.csv", "figure.svg", "figure.png", "summary.json")
-
-Predictors = dict[str, "MaxMargin | MinNorm"]
+FILES = ("trajectory.csv", "figure.svg", "figure.png", "summary.json")
+CHECKPOINT = "checkpoint.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +40,14 @@ class ExperimentResult:
         What was run.
     trajectory : Trajectory
         The flow.
-    predictors : dict of str to MaxMargin or MinNorm
-        "kernel" (early: max l2 margin, or for the squared loss the interpolant of least l2 norm) and "rich" (late: the
-        same with l1), as far as they were asked for and exist.
+    predictors : dict of str to result of `theorykit.programs`
+        "kernel" (early) and "rich" (late), as far as they were asked for and exist: max-margin separators, for the
+        squared loss interpolants of least norm; w of models that are linear in x, else kernel machines on the features
+        at theta_bar; for matrix factorisation the late one is the matrix of least nuclear norm.
     summary : dict
         What ``summary.json`` holds.
+    table : Table
+        What ``trajectory.csv`` holds.
     files : tuple of Path
         The files that were written.
     """
@@ -60,7 +56,13 @@ class ExperimentResult:
     trajectory: Trajectory
     predictors: Predictors
     summary: dict[str, Any]
+    table: Table = field(repr=False)
     files: tuple[Path, ...] = ()
+
+    def raise_for_status(self) -> ExperimentResult:
+        """Return self, or raise `FlowError` if the flow did not reach its end."""
+        self.trajectory.raise_for_status()
+        return self
 
 
 def run_experiment(
@@ -68,6 +70,7 @@ def run_experiment(
     *,
     out: str | os.PathLike[str] | None = None,
     confirm: bool = False,
+    resume: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> ExperimentResult:
     """Run an experiment and write its table, figure and summary.
@@ -75,12 +78,14 @@ def run_experiment(
     Parameters
     ----------
     experiment : Experiment
-        From `load_experiment`.
+        From `load_experiment`; a family is for `run_family`.
     out : path, optional
         Folder for ``trajectory.csv``, ``figure.svg``, ``figure.png`` and ``summary.json``; made where it is missing.
-        Nothing is written without it.
+        Nothing is written without it. While a long flow runs, its state is kept there, too, in ``checkpoint.npz``.
     confirm : bool
         Solve the flow once more at a tenth of the tolerance; the error estimates in the summary count the distance.
+    resume : bool
+        Go on from the checkpoint in `out`, where there is one, instead of from the start.
     progress : callable, optional
         Passed to `theorykit.flow.gradient_flow`.
 
@@ -91,14 +96,16 @@ def run_experiment(
     Raises
     ------
     InputError
-        `out` cannot be written (raised before any work), or the data or problem is unusable.
+        `out` cannot be written (raised before any work), the data or problem is unusable, it is a family, or there is
+        nowhere to resume from.
 
     Notes
     -----
     The columns of ``trajectory.csv`` are t, log_t, tau, s, train_loss, log_train_loss, test_loss, train_accuracy,
     test_accuracy, norm (of all parameters, Euclidean), margin (smallest y f / norm^L), cos_kernel and cos_rich, as
     ``%.17g``; losses are means over samples. A cell is empty where the column does not apply, and where t, norm or a
-    loss leaves 1e-300 to 1e300.
+    loss leaves 1e-300 to 1e300. The cosines are those of w for models that are linear in x, else those of the outputs
+    on the test points, of a matrix on all its entries.
 
     Examples
     --------
@@ -113,67 +120,53 @@ def run_experiment(
     started = time.perf_counter()
     if not isinstance(experiment, Experiment):
         raise InputError("experiment", shown(experiment), "an Experiment, from load_experiment")
-    folder = None if out is None else _writable_folder(path("out", out, "a folder that can be written"))
+    if experiment.members:
+        raise InputError("experiment", f"the family {experiment.name}", "one of its members, or run_family")
+    if resume and out is None:
+        raise InputError("resume", "no folder", "out, the folder of the run to go on with")
+    folder = None if out is None else writable_folder(path("out", out, "a folder that can be written"))
     settings = experiment.settings
-    data = _dataset(settings["data"])
-    problem = _problem(settings, data)
+    data = dataset_of(settings["data"])
+    problem = problem_of(settings, data)
     _refuse_impossible_events(settings, data)
-    predictors, notes = _predictors(settings, data)
+    predictors, notes = predict.solve(settings, problem)
     trajectory = gradient_flow(
         problem,
-        **{key: value for key, value in settings["flow"].items() if key != "points"},
-        save=_save_points(settings, problem.log_alpha),
+        **{key: value for key, value in settings["flow"].items() if key not in ("points", "spacing")},
+        **_kept(folder, resume, problem, settings["flow"]),
+        save=_save_points(settings, problem),
         events=_crossings(settings["events"], predictors),
-        directions={name: solved.w for name, solved in predictors.items()},
+        directions=predict.directions(predictors, settings, problem),
         confirm=confirm,
         progress=progress,
     )
-    summary = _summary(experiment, data, predictors, trajectory) | {"confirmed": confirm, "notes": notes}
+    table = Table.of(trajectory, _cosines(trajectory, predictors, settings, problem))
+    summary = _summary(experiment, problem, predictors, trajectory) | {"confirmed": confirm, "notes": notes}
     summary |= {"wall_s": trajectory.wall_s, "wall_total_s": time.perf_counter() - started}
-    files = () if folder is None else _write(folder, experiment, trajectory, summary)
-    return ExperimentResult(experiment, trajectory, predictors, summary, files)
+    files = () if folder is None else _write(folder, experiment, table, summary)
+    return ExperimentResult(experiment, trajectory, predictors, summary, table, files)
 
 
-def _writable_folder(folder: Path) -> Path:
+def writable_folder(folder: Path) -> Path:
     """Make the folder and make sure that every file can be put there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise InputError("out", f"{folder} ({problem.strerror})", "a folder that can be written") from None
-    for name in _FILES:
+    for name in FILES:
         writable_file("out", folder / name)
     return folder
 
 
-def _dataset(settings: Mapping[str, Any]) -> datasets.Dataset:
-    arguments = {key: value for key, value in settings.items() if key != "kind"}
-    makers: dict[str, Callable[..., datasets.Dataset]] = {
-        "sparse_sign": datasets.sparse_sign,
-        "separated_gaussian": datasets.separated_gaussian,
-        "digits": datasets.digits,
-        "npz": datasets.Dataset.from_npz,
-        "csv": datasets.Dataset.from_csv,
-    }
-    return makers[settings["kind"]](**arguments)
+def _kept(folder: Path | None, resume: bool, problem: Problem, flow: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the flow keeps its state while it runs; an old state goes unless it is to be resumed."""
+    from theorykit.flow.api import method_of
 
-
-def build_problem(experiment: Experiment) -> Problem:
-    """Return the problem that an experiment simulates, with its data generated or read.
-
-    Examples
-    --------
-    >>> from theorykit.experiments import load_experiment
-    >>> build_problem(load_experiment("fig-1a", overrides=["data.n=16", "data.d=200"])).data.d
-    200
-    """
-    return _problem(experiment.settings, _dataset(experiment.settings["data"]))
-
-
-def _problem(settings: Settings, data: datasets.Dataset) -> Problem:
-    from theorykit.flow import Problem
-    from theorykit.models import DiagonalNet
-
-    return Problem(DiagonalNet(d=data.d, degree=settings["model"]["degree"]), data, **settings["problem"])
+    if folder is None or method_of(problem, flow.get("method", "auto"), flow.get("dtype")) != "streamed":
+        return {}
+    if not resume:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return {"checkpoint": folder / CHECKPOINT}
 
 
 def _refuse_impossible_events(settings: Settings, data: datasets.Dataset) -> None:
@@ -186,34 +179,24 @@ def _refuse_impossible_events(settings: Settings, data: datasets.Dataset) -> Non
             raise InputError(f"events.{name}", "that predictor switched off", f"predictors.{name[4:]} = true")
 
 
-def _predictors(settings: Settings, data: datasets.Dataset) -> tuple[Predictors, list[str]]:
-    """Solve the programs of the loss; data that no predictor separates or interpolates are a note, not an error."""
-    from theorykit.programs import max_margin, min_norm
-
-    solve = min_norm if settings["problem"]["loss"] == "squared" else max_margin
-    names = [name for name in _NORMS if settings["predictors"][name]]
-    try:
-        solved: Predictors = {name: solve(data.X, data.y, norm=_NORMS[name]) for name in names}
-    except (NotSeparableError, InconsistentError) as problem:
-        return {}, [f"no predictors: {problem}"]
-    if not all(found.w.any() for found in solved.values()):
-        return {}, ["no predictors: all targets are 0, so that the least-norm interpolant is 0"]
-    return solved, []
-
-
 def _moments(settings: Settings) -> dict[str, float]:
     """Return the s at which the summary reads the flow, by name."""
     c = settings["predictors"]["c"]
     return {"start": 0.05, "early": 1.0 - c, "late": 1.0 + c}
 
 
-def _save_points(settings: Settings, log_alpha: float) -> SaveAt:
-    """Save evenly in s, and at the moments of the summary exactly."""
+def _save_points(settings: Settings, problem: Problem) -> SaveAt:
+    """Save evenly in s, and at the moments of the summary exactly; where s is undefined, evenly in tau or log t."""
     from theorykit.flow import SaveAt
 
     flow = settings["flow"]
-    s_end = flow["s_end"] if "s_end" in flow else flow["tau_end"] / log_alpha
-    evenly = np.linspace(0.0, s_end, flow["points"] + 1)[1:]
+    points = flow["points"]
+    if "log_t_end" in flow or "log" in flow.get("spacing", ""):
+        return SaveAt(num=points, spacing=flow.get("spacing", "log"))
+    if problem.log_alpha <= 0.0:
+        return SaveAt(num=points)
+    s_end = flow["s_end"] if "s_end" in flow else flow["tau_end"] / problem.log_alpha
+    evenly = np.linspace(0.0, s_end, points + 1)[1:]
     moments = [s for s in _moments(settings).values() if not np.isclose(s, evenly).any() and s < s_end]
     return SaveAt(s=np.union1d(evenly, moments))
 
@@ -226,18 +209,25 @@ def _crossings(events: Mapping[str, list[float]], predictors: Predictors) -> lis
     return [Crossing(name, level) for name in there for level in events[name]]
 
 
+def _cosines(
+    trajectory: Trajectory, predictors: Predictors, settings: Settings, problem: Problem
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return the cosines of outputs at the save points; of models that are linear in x the flow has those of w."""
+    if predict.linear(settings, problem) or not predictors:
+        return {}
+    found = [predict.compare(trajectory, k, predictors, problem) for k in range(len(trajectory.s))]
+    return {f"cos_{name}": np.array([row[name].cosine for row in found]) for name in predictors}
+
+
 def _summary(
-    experiment: Experiment,
-    data: datasets.Dataset,
-    predictors: Predictors,
-    trajectory: Trajectory,
+    experiment: Experiment, problem: Problem, predictors: Predictors, trajectory: Trajectory
 ) -> dict[str, Any]:
-    squared = experiment.settings["problem"]["loss"] == "squared"
-    times = _moments(experiment.settings) | {"end": float(trajectory.s[-1])}
-    moments = {name: _moment(trajectory, s, squared) for name, s in times.items()}
-    distance_errors = _add_distances(moments, trajectory, predictors) if squared else {}
+    data = problem.data
+    moments = _read_moments(experiment.settings, trajectory, problem)
+    errors = _add_comparisons(moments, trajectory, predictors, problem, experiment.settings)
     # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
-    events = [asdict(event) for event in trajectory.events if not event.error >= event.tau]
+    hidden = {} if problem.log_weight_decay > -np.inf else {"tau": None, "error": None}  # of t, past the float range
+    events = [asdict(event) | hidden for event in trajectory.events if _located(event, trajectory)]
     crossed = {(event["name"], event["level"]) for event in events}
     asked = [(name, level) for name, levels in experiment.settings["events"].items() for level in levels]
     return {
@@ -248,37 +238,79 @@ def _summary(
         "settings": experiment.settings,
         "data": {"name": data.name, "n": data.n, "d": data.d, "fingerprint": data.fingerprint}
         | {"n_test": data.test.n if data.test else 0},
+        "model": {"name": problem.model.name, "degree": problem.model.degree, "parameters": problem.model.parameters},
         "status": trajectory.status,
         "message": trajectory.message,
         "events": events,
         "not_crossed": [{"name": name, "level": level} for name, level in asked if (name, level) not in crossed],
-        "predictors": _predictor_entries(predictors, data, "least_norm" if squared else "margin"),
+        "predictors": predict.entries(predictors, problem),
         "moments": moments,
-        "errors": {name: float(np.nanmax(error)) for name, error in trajectory.errors.items()} | distance_errors,
+        "errors": {name: float(np.nanmax(error)) for name, error in trajectory.errors.items()} | errors,
         "diagnostics": trajectory.diagnostics,
     }
 
 
-def _moment(trajectory: Trajectory, s: float, squared: bool) -> dict[str, Any] | None:
-    """Return the statistics at `s`, a save point; None where the flow ended before."""
-    index = int(np.argmin(np.abs(trajectory.s - s)))
-    if trajectory.s[index] < s * (1.0 - 1e-9):
-        return None
-    losses = ("train_loss", "test_loss") if squared else ()
+def _located(event: Event, trajectory: Trajectory) -> bool:
+    """Return whether the error of a crossing is below its time: of log t without weight decay."""
+    if np.isnan(trajectory.tau).all():
+        return event.log_t_error < max(1.0, event.log_t)
+    return not event.error >= event.tau
+
+
+def _read_moments(settings: Settings, trajectory: Trajectory, problem: Problem) -> dict[str, dict[str, Any] | None]:
+    """Return the statistics at the moments that are save points, and at the end; None past the end of the flow."""
+    last = len(trajectory.s) - 1
+    moments: dict[str, dict[str, Any] | None] = {}
+    if np.isfinite(trajectory.s).all() and "log" not in settings["flow"].get("spacing", ""):
+        for name, s in _moments(settings).items():
+            index = int(np.argmin(np.abs(trajectory.s - s)))
+            reached = trajectory.s[index] >= s * (1.0 - 1e-9)
+            moments[name] = _moment(trajectory, index, problem) if reached else None
+    return moments | {"end": _moment(trajectory, last, problem)}
+
+
+def _moment(trajectory: Trajectory, index: int, problem: Problem) -> dict[str, Any]:
+    losses = ("train_loss", "test_loss") if problem.loss == "squared" else ()
     wanted = (*losses, "train_accuracy", "test_accuracy", "cos_kernel", "cos_rich")
+    clock = next((name for name in ("s", "tau") if np.isfinite(getattr(trajectory, name)[index])), "log_t")
     statistics = {name: trajectory.stats[name][index] for name in wanted if name in trajectory.stats}
-    return {"s": trajectory.s[index]} | statistics
+    return {clock: getattr(trajectory, clock)[index]} | statistics
 
 
-def _add_distances(
+def _add_comparisons(
+    moments: Mapping[str, dict[str, Any] | None],
+    trajectory: Trajectory,
+    predictors: Predictors,
+    problem: Problem,
+    settings: Settings,
+) -> dict[str, float]:
+    """Put distances |f - f*|/|f*| from the interpolants, whose length counts, into `moments`; return their errors.
+
+    Of models that are linear in x these are |w - w*|/|w*|; of others cosines of outputs, too. An error is the largest
+    distance to the companion run.
+    """
+    if predict.linear(settings, problem):
+        return _add_distances_of_w(moments, trajectory, predictors) if problem.loss == "squared" else {}
+    errors: dict[str, float] = {}
+    for moment in filter(None, moments.values()):
+        clock = next(iter(moment))
+        index = int(np.argmin(np.abs(getattr(trajectory, clock) - moment[clock])))
+        found = predict.compare(trajectory, index, predictors, problem)
+        moment |= {f"cos_{name}": compared.cosine for name, compared in found.items()}
+        if problem.loss == "squared":
+            moment |= {f"distance_{name}": compared.distance for name, compared in found.items()}
+        if problem.loss == "squared" and clock == "s":
+            shifts = predict.companion_shift(trajectory, moment["s"], predictors, problem)
+            for name, shift in shifts.items():
+                errors[f"distance_{name}"] = max(errors.get(f"distance_{name}", 0.0), shift)
+    return errors
+
+
+def _add_distances_of_w(
     moments: Mapping[str, dict[str, Any] | None], trajectory: Trajectory, predictors: Predictors
 ) -> dict[str, float]:
-    """Put the distances |w - w*|/|w*| from the interpolants, whose length counts, into `moments`; return their errors.
-
-    The error is the largest distance to the companion run.
-    """
     errors = {f"distance_{name}": 0.0 for name in predictors}
-    for moment in filter(None, moments.values()):
+    for moment in (moment for moment in moments.values() if moment is not None and "s" in moment):
         now = trajectory.at(s=moment["s"])
         for name, solved in predictors.items():
             key, length = f"distance_{name}", float(np.linalg.norm(solved.w))
@@ -288,49 +320,32 @@ def _add_distances(
     return errors
 
 
-def _predictor_entries(predictors: Predictors, data: datasets.Dataset, optimum: str) -> dict[str, dict[str, Any]]:
-    """Return norm, proved bounds on the optimum (margin or least norm) and the score on test points of each."""
-    scores = _test_scores(predictors, data)
-    return {
-        name: {"norm": _NORMS[name], optimum: [solved.certificate.lower, solved.certificate.upper]} | scores[name]
-        for name, solved in predictors.items()
-    }
-
-
-def _test_scores(predictors: Predictors, data: datasets.Dataset) -> dict[str, dict[str, float | None]]:
-    """Return test accuracies (0 counts as wrong), or mean squared errors for regression. One pass over the points."""
-    regression = data.task == "regression"
-    key = "test_loss" if regression else "test_accuracy"
-    if data.test is None or not predictors:
-        return {name: {key: None} for name in predictors}
-    directions = np.column_stack([solved.w for solved in predictors.values()])
-    total = np.zeros(len(predictors))
-    for X, y in data.test.blocks():
-        outputs, wanted = X @ directions, y[:, None]
-        total += (((outputs - wanted) ** 2) if regression else (np.sign(outputs) == wanted)).sum(axis=0)
-    return {name: {key: float(score) / data.test.n} for name, score in zip(predictors, total, strict=True)}
-
-
-def _write(
-    folder: Path, experiment: Experiment, trajectory: Trajectory, summary: Mapping[str, Any]
-) -> tuple[Path, ...]:
+def _write(folder: Path, experiment: Experiment, table: Table, summary: Mapping[str, Any]) -> tuple[Path, ...]:
     from theorykit.experiments.figure import draw, save
 
     settings = experiment.settings
-    squared = settings["problem"]["loss"] == "squared"
-    figure = draw(trajectory, settings["predictors"]["c"], caption=_caption(summary), interpolating=squared)
-    for name in _FILES:
+    figure = draw(table, settings["predictors"]["c"], caption=caption(summary), predictors=_compared(settings))
+    for name in FILES:
         with replacing("out", folder / name) as file:
             if name == "trajectory.csv":
-                _write_table(file, trajectory)
+                table.write(file)
             elif name == "summary.json":
                 file.write_text(to_json(summary), encoding="utf-8")
             else:
                 save(figure, file)
-    return tuple(folder / name for name in _FILES)
+    if summary["status"] == "reached_end":  # nothing is left to go on with
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return tuple(folder / name for name in FILES)
 
 
-def _caption(summary: Mapping[str, Any]) -> str:
+def _compared(settings: Settings) -> str:
+    """Return what the cosines of a figure are with."""
+    if settings["model"]["kind"] not in ("diagonal", "linear"):
+        return "outputs"
+    return "norm" if settings["problem"]["loss"] == "squared" else "margin"
+
+
+def caption(summary: Mapping[str, Any]) -> str:
     """Return what was simulated: sizes, scales and loss."""
     data, problem = summary["data"], summary["settings"]["problem"]
     scales = [
@@ -338,22 +353,7 @@ def _caption(summary: Mapping[str, Any]) -> str:
         for key, sign in (("alpha", "α"), ("log_alpha", "log α"), ("weight_decay", "λ"), ("log_weight_decay", "log λ"))
         if key in problem
     ]
-    return ", ".join([f"{summary['preset']}: n = {data['n']}", f"d = {data['d']}", *scales, f"{problem['loss']} loss"])
-
-
-def _write_table(file: Path, trajectory: Trajectory) -> None:
-    columns = {name: getattr(trajectory, name) for name in _TIMES}
-    columns |= {name: trajectory.stats.get(name) for name in _STATISTICS}
-    with open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        for index in range(len(trajectory.s)):
-            writer.writerow(_cell(name, values, index) for name, values in columns.items())
-
-
-def _cell(name: str, values: NDArray[np.float64] | None, index: int) -> str:
-    if values is None or math.isnan(values[index]):
-        return ""
-    if name in _PLAIN and not 1e-300 <= values[index] <= 1e300:
-        return ""
-    return f"{values[index]:.17g}"
+    model = [] if summary["settings"]["model"]["kind"] == "diagonal" else [summary["model"]["name"]]
+    loss = problem["loss"].replace("_", "-")
+    sizes = model or [f"d = {data['d']}"]
+    return ", ".join([f"{summary['preset']}: n = {data['n']}", *sizes, *scales, f"{loss} loss"])

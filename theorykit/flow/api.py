@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theorykit._numerics.errors import InputError
+from theorykit._numerics.serial import writable_file
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite, integer, vector
+from theorykit._numerics.validate import choice, finite, integer, vector
 from theorykit._version import __version__
 from theorykit.flow.events import Crossing, check_events, find
 from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
 from theorykit.flow.trajectory import ROUND_OFF, Trajectory, unit_directions
 
+STREAMED_FROM = 50_000
+"""Parameters from which "auto" is the method for large nets."""
+
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
+_LOOSEST_STREAMED = 3e-2
 
 
 class Engine(Protocol):
@@ -53,7 +60,7 @@ class SaveAt:
         Number of points, at least 2.
     spacing : {"linear", "log", "loglog"}
         Evenly in tau (from tau_end/num on), evenly in log t from the first movement of the outputs, or evenly in
-        log log t from t = e on. Without weight decay "linear" is "log".
+        log log t from t = e on, for flows without weight decay, where "linear" is "log".
     s, tau, log_t : array_like, optional
         The points themselves (then `num` and `spacing` do not count), at most one of the three; increasing, s and tau
         positive.
@@ -100,6 +107,10 @@ def gradient_flow(
     events: Sequence[Crossing] = (),
     directions: Mapping[str, ArrayLike] | None = None,
     confirm: bool = False,
+    dtype: str | None = None,
+    companion: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 30.0,
     progress: Callable[[float], None] | None = None,
 ) -> Trajectory:
     """Simulate gradient flow exactly, to a stated error.
@@ -108,7 +119,7 @@ def gradient_flow(
     alpha theta_bar. Diagonal nets are integrated in the dual reduction (see `theorykit.flow.reduction`) by Radau IIA of
     order 5, all other models in the kernel and rich frames (see `theorykit.flow.frames`) by the methods of
     `theorykit.flow.integrate`; both in log tau at first and in the frame in which nothing overflows. A companion run at
-    ten times the tolerance gives the error estimate.
+    ten times the tolerance (at most 0.1) gives the error estimate.
 
     Parameters
     ----------
@@ -119,12 +130,15 @@ def gradient_flow(
     rtol : float
         Local error of a step, relative to 1 + |y| in the root mean square over the reduced state, whose unit moves the
         outputs by about one (for the squared loss of other models than diagonal nets: by the size of the targets).
-        Between 1e-12 and 1e-2.
+        Between 1e-12 and 1e-2 (3e-2 for "streamed").
     method : str
         "auto"; "dual", the reduction of diagonal nets, which is their "auto"; or one of the methods of `integrate` for
         the frames. There "auto" is "radau" with exact Jacobians up to 400 parameters; above it begins explicit and
         changes where the flow is stiff, with Jacobians of low rank for at most 64 outputs, else to "rkc2" or
-        Newton-Krylov. For large nets at loose tolerances "rkc2" is the fastest.
+        Newton-Krylov. "streamed", the choice from 50 000 parameters on, is for large nets at loose tolerances: "rkc2"
+        with the local error in the Euclidean norm, relative to the displacement |theta - alpha e^(-tau) theta_bar|
+        (where that is small, to one that moves the outputs by about 1), statistics and crossings read in passing, no
+        dense output.
     save : SaveAt
         Where statistics are saved; 400 points evenly in tau by default.
     events : sequence of Crossing
@@ -135,6 +149,17 @@ def gradient_flow(
     confirm : bool
         Integrate once more at a tenth of `rtol`; the error estimate then is the distance to that run where it is
         larger.
+    dtype : {"float32", "float64"}, optional
+        Floating-point type of the gradients of a large net, float64 by default; the state itself is in float64.
+        Giving it chooses the method for large nets, "streamed".
+    companion : bool
+        Whether the companion run is made ("streamed" only). Without it there are no error estimates, and the settings
+        say so.
+    checkpoint : path
+        File for the state of the flow, about every `checkpoint_every` seconds ("streamed" only). If it exists, the same
+        call goes on from there, to the same bits.
+    checkpoint_every : float
+        Seconds.
     progress : callable
         Called with the fraction done, in [0, 1].
 
@@ -172,10 +197,15 @@ def gradient_flow(
     """
     if not isinstance(problem, Problem):
         raise InputError("problem", type(problem).__name__, "a Problem")
-    log_tau_end = _end(problem, s_end, tau_end, log_t_end)
+    log_tau_end = log_end(problem, s_end, tau_end, log_t_end)
+    method = method_of(problem, method, dtype)
+    _check_streamed(method, companion, checkpoint, checkpoint_every)
+    if confirm and not companion:
+        raise InputError("confirm", "True with companion=False", "a companion, too: both measure the error")
     rtol = finite("rtol", rtol, minimum=_TIGHTEST)
-    if rtol > _LOOSEST:
-        raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
+    loosest = _LOOSEST_STREAMED if method == "streamed" else _LOOSEST
+    if rtol > loosest:
+        raise InputError("rtol", f"{rtol:g}", f"at most {loosest:g}")
     unit = unit_directions(directions, problem.data.d)
     save = save if save is not None else SaveAt()
     if not isinstance(save, SaveAt):
@@ -184,7 +214,7 @@ def gradient_flow(
         raise InputError("progress", repr(progress), "a function of the fraction done")
     if not isinstance(events, Sequence):
         raise InputError("events", repr(events), "a list of Crossing, such as [Crossing('norm', 0.5)]")
-    engine = _engine(problem, unit, method)
+    engine = _engine(problem, unit, "rkc2" if method == "streamed" else method)
     check_events(engine.names, tuple(events))
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
@@ -193,27 +223,61 @@ def gradient_flow(
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
+    if method == "streamed":
+        from theorykit.flow.large import Plan, stream
+
+        plan = Plan(
+            log_tau_end, tolerances if companion else tolerances[:1], dtype or "float64",
+            functools.partial(_save_points, problem, save, log_tau_end), tuple(events), unit, checkpoint,
+            checkpoint_every, progress,
+        )  # fmt: skip
+        return stream(problem, plan)
     began = time.perf_counter()
     paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
-    path, companion = paths[:2]
+    path, other = paths[:2]
     log_taus = _save_points(problem, save, log_tau_end, path.start)
     log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
     if log_taus.size == 0:
         log_taus = np.array([min(log_taus_at_end[0], path.end)])
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
-    others = [other.statistics(log_taus, cheap) for other in paths[1:]]
+    tables = [looser.statistics(log_taus, cheap) for looser in paths[1:]]
     slaving = path.slaving_errors(log_taus)
     errors = {
-        name: _distance(stats[name], [other[name] for other in others]) + _slaved(name, stats[name], slaving)
+        name: _distance(stats[name], [table[name] for table in tables]) + _slaved(name, stats[name], slaving)
         for name in cheap
     }
     return Trajectory(
-        *_times(problem, log_taus), stats, errors, find(path, companion, tuple(events), log_taus, stats),
+        *times_of(problem, log_taus), stats, errors, find(path, other, tuple(events), log_taus, stats),
         path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
-        log_taus, path, companion,
+        log_taus, path, other,
     )  # fmt: skip
+
+
+def method_of(problem: Problem, method: str, dtype: str | None) -> str:
+    """Return the method, with that for large nets where it is asked for or "auto" stands for it."""
+    if dtype is None:
+        large = method == "auto" and not problem.reducible and problem.model.parameters >= STREAMED_FROM
+        return "streamed" if large else method
+    choice("dtype", dtype, ["float32", "float64"])
+    if method not in ("auto", "streamed"):
+        raise InputError("dtype", f"{dtype!r} with method={method!r}", "method='streamed', for large nets")
+    return "streamed"
+
+
+def _check_streamed(
+    method: str, companion: bool, checkpoint: str | os.PathLike[str] | None, checkpoint_every: float
+) -> None:
+    """Check the arguments that only large nets have."""
+    if not isinstance(companion, bool):
+        raise InputError("companion", repr(companion), "True or False")
+    finite("checkpoint_every", checkpoint_every, minimum=0.0)
+    for name, given in (("companion", not companion), ("checkpoint", checkpoint is not None)):
+        if given and method != "streamed":
+            raise InputError(name, f"it with method={method!r}", "method='streamed', for large nets")
+    if checkpoint is not None:
+        writable_file("checkpoint", checkpoint)
 
 
 def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> Engine:
@@ -229,7 +293,7 @@ def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> 
     return ModelEngine(problem, directions, method)
 
 
-def _end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
+def log_end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
     """Return log(tau_end); without weight decay the clock is t itself."""
     ends = {"s_end": s_end, "tau_end": tau_end, "log_t_end": log_t_end}
     given = [name for name, value in ends.items() if value is not None]
@@ -258,16 +322,15 @@ def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: floa
     if save.log_t is not None:
         return np.asarray(save.log_t, dtype=np.float64) + log_lambda
     if save.spacing == "loglog":
-        log_t_end = log_tau_end - log_lambda
-        if log_t_end <= 1.0:
-            raise InputError("spacing", f"'loglog' up to log t = {log_t_end:g}", "'log', or an end past t = e")
-        return log_lambda + np.minimum(np.exp(np.linspace(0.0, math.log(log_t_end), save.num)), log_t_end)
+        if problem.log_weight_decay > -math.inf or log_tau_end <= 1.0:
+            raise InputError("spacing", "'loglog' with weight decay or log_t_end <= 1", "'linear' or 'log'")
+        return np.geomspace(1.0, log_tau_end, save.num)
     if save.spacing == "log" or problem.log_weight_decay == -math.inf:
         return np.linspace(start, log_tau_end, save.num)
     return log_tau_end + np.log(np.arange(1, save.num + 1) / save.num)
 
 
-def _times(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def times_of(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Return tau, s, t, log t."""
     nan = np.full_like(log_taus, math.nan)
     decaying = problem.log_weight_decay > -math.inf
@@ -291,9 +354,6 @@ def _slaved(name: str, values: Floats, relative: Floats) -> Floats:
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:
-    import numba
-    import scipy
-
     return (
         problem.settings
         | engine.settings
@@ -302,14 +362,18 @@ def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: flo
             "companion_rtol": paths[1].rtol,
             "confirmed": confirm,
             "slaving_error": paths[0].slaving_error,
-            "versions": {
-                "theorykit": __version__,
-                "numpy": np.__version__,
-                "scipy": scipy.__version__,
-                "numba": numba.__version__,
-            },
+            "versions": versions(),
         }
     )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers come from."""
+    import numba
+    import scipy
+
+    modules = {"numpy": np, "scipy": scipy, "numba": numba}
+    return {"theorykit": __version__} | {name: module.__version__ for name, module in modules.items()}
 
 
 def _counts(paths: list[FlowPath]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ import numpy as np
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.validate import finite
 from theorykit.flow.path import Floats, FlowPath
+from theorykit.flow.problem import Problem
+
+Located = tuple[float, float, int]
+"""log tau, width of its bracket in log tau, direction."""
 
 _INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
 _ZOOM = 24  # points a round of zooming in
@@ -62,11 +66,11 @@ class Event:
     name, level, direction
         The statistic, the level, and +1 (rising) or -1 (falling).
     tau, s, log_t : float
-        When: slow time (nan without weight decay), s = tau/log(alpha) (nan where it is undefined), logarithm of the
-        flow time.
+        When: slow time, s = tau/log(alpha) (nan where it is undefined), logarithm of the flow time.
     error : float
-        Bound on the error of tau (of log t without weight decay): width of the bracket plus the shift against the
-        looser companion run.
+        Bound on the error of tau: width of the bracket plus the shift against the looser companion run.
+    log_t_error : float
+        The same for log t, which stays in the float range where t itself does not.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Event:
     s: float
     log_t: float
     error: float
+    log_t_error: float = math.inf
 
 
 def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
@@ -87,9 +92,7 @@ def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
             raise unknown_name("events", event.statistic, path_names)
 
 
-def locate(
-    path: FlowPath, event: Crossing, saved: Floats, stats: Mapping[str, Floats]
-) -> list[tuple[float, float, int]]:
+def locate(path: FlowPath, event: Crossing, saved: Floats, stats: Mapping[str, Floats]) -> list[Located]:
     """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order.
 
     `stats` may hold the statistic at the save points `saved`, which then need not be looked at again.
@@ -138,20 +141,31 @@ def find(
     path: FlowPath, companion: FlowPath, events: tuple[Crossing, ...], saved: Floats, stats: Mapping[str, Floats]
 ) -> tuple[Event, ...]:
     """Return all events in time order, each with its error; `stats` are those of `path` at the save points."""
-    problem = path.problem
+    found = []
+    for event in events:
+        found += paired(path.problem, event, locate(path, event, saved, stats), locate(companion, event, saved, {}))
+    return tuple(sorted(found, key=lambda event: event.log_t))
+
+
+def paired(
+    problem: Problem, event: Crossing, own: Sequence[Located], others: Sequence[Located] | None = None
+) -> list[Event]:
+    """Return the crossings as events; the error is the bracket plus the shift against the companion's crossing.
+
+    It is infinite where the companion has no such crossing, or where there is none (None).
+    """
     decaying = problem.log_weight_decay > -math.inf
     log_lambda = problem.log_weight_decay if decaying else 0.0
     has_s = decaying and problem.log_alpha > 0.0
     found = []
-    for event in events:
-        others = locate(companion, event, saved, {})
-        for position, (log_tau, bracket, direction) in enumerate(locate(path, event, saved, stats)):
-            same = position < len(others) and others[position][2] == direction
-            shift = abs(others[position][0] - log_tau) if same else math.inf
-            tau, s, error = math.nan, math.nan, bracket + shift
-            if decaying:
-                tau = math.exp(log_tau)
-                error = tau * (bracket + math.expm1(min(shift, 700.0))) if same else math.inf
-                s = tau / problem.log_alpha if has_s else math.nan
-            found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error))
-    return tuple(sorted(found, key=lambda event: event.log_t))
+    for position, (log_tau, bracket, direction) in enumerate(own):
+        tau = math.exp(log_tau) if log_tau < 709.0 else math.inf
+        same = others is not None and position < len(others) and others[position][2] == direction
+        log_shift = abs(others[position][0] - log_tau) if others is not None and same else math.inf
+        shift = (
+            math.expm1(others[position][0] - log_tau) if others is not None and same and log_shift < 700.0 else math.inf
+        )
+        s = tau / problem.log_alpha if has_s else math.nan
+        error, log_error = tau * (bracket + abs(shift)), bracket + log_shift
+        found.append(Event(event.statistic, event.level, direction, tau, s, log_tau - log_lambda, error, log_error))
+    return found

@@ -126,6 +126,28 @@ class Trajectory:
         units, log_norms = self._path.parameters(self._log_tau[[index]])
         return units[0], float(log_norms[0])
 
+    def outputs(self, X: ArrayLike, index: int) -> Floats:
+        """Return f(theta; x) on any inputs at a save point, shape (m,), or (m, c) for c > 1 outputs.
+
+        Raises
+        ------
+        InputError
+            The model does not take X, or the trajectory was loaded from a file.
+
+        Examples
+        --------
+        >>> import theorykit as tk
+        >>> data = tk.datasets.sparse_sign(n=8, d=40, seed=0)
+        >>> problem = tk.Problem(tk.models.DiagonalNet(d=40), data, log_alpha=20.0, log_weight_decay=-20.0)
+        >>> trajectory = tk.gradient_flow(problem, s_end=0.5)
+        >>> bool((data.y * trajectory.outputs(data.X, -1) > 0.0).all())
+        True
+        """
+        self._check_index(index)
+        if self._path is None:
+            raise InputError("outputs", "a loaded trajectory", "one that was computed in this session")
+        return self._path.outputs_on(float(self._log_tau[index]), self._path.problem.model.inputs(X))
+
     def _check_index(self, index: int) -> None:
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
             raise InputError("index", repr(index), "an integer")
@@ -383,6 +405,10 @@ class Snapshot:
         """The same from the run at ten times the tolerance."""
         return self.looser.weights
 
+    def companion_outputs(self, X: ArrayLike) -> Floats:
+        """Return the same from the run at ten times the tolerance."""
+        return self.looser.outputs(X)
+
     @cached_property
     def _parameters(self) -> tuple[Floats, float]:
         units, logs = self.path.parameters(np.array([self.log_tau]))
@@ -518,5 +544,5 @@ def _check_saved(arrays: Mapping[str, Any], header: Any) -> None:
 
 def _event(saved: dict[str, Any]) -> Event:
     """Return an event as it was before strict JSON made null of an infinite error and an undefined s."""
-    nulls: dict[str, Any] = {"error": math.inf}
+    nulls: dict[str, Any] = {"error": math.inf, "log_t_error": math.inf, "tau": math.inf}
     return Event(**{key: nulls.get(key, math.nan) if value is None else value for key, value in saved.items()})

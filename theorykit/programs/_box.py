@@ -92,7 +92,7 @@ def _interior_point(G: Floats, c: Floats, upper: Floats) -> tuple[Floats, int]:
     The optimality conditions are G mu - c - z + v = 0, mu z = 0 and room v = 0.
     """
     bounded = np.isfinite(upper)
-    size = float(c.max() / G.diagonal().max())
+    size = float(c.max() / (G.diagonal().max() or 1.0))
     mu = np.where(bounded, np.minimum(0.5 * np.where(bounded, upper, 1.0), size), size)
     z = np.full(len(c), float(c.max()))
     at = _Point(mu, np.where(bounded, upper - mu, 1.0), z, np.where(bounded, z, 0.0))

@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigvalsh
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import UNIT, Floats, Rows, down, row_products, shift, up
 from theorykit._numerics.spectral import eigenvalue_bounds
+from theorykit.programs._semidefinite import semidefinite_shift
 
 _ROUND_OFF_ASYMMETRY = 1e-12
 _ROUND_OFF_EIGENVALUE = 1e-11
-_TINY = 2.0**-900
 SPARE = 1.25
 """How much larger than proved a perturbation is taken, so that it is proved on other machines, too."""
 
@@ -97,12 +96,12 @@ def scaled_gram(argument: str, K: Floats) -> Gram:
 
 def _perturbation(argument: str, values: Floats, K: Floats) -> float:
     """Return an eps that is proved to make the matrix positive semidefinite, with something to spare."""
-    if proved_positive(values, 0.0):
-        return 0.0
-    lower, upper = eigenvalue_bounds(values)
-    if upper[0] < -_ROUND_OFF_EIGENVALUE * upper[-1]:
-        raise _indefinite(argument, K)
-    return max(0.0, -SPARE * float(lower[0]))
+    shift = semidefinite_shift(values)
+    if shift > _ROUND_OFF_EIGENVALUE * float(values.diagonal().max()):
+        upper = eigenvalue_bounds(values)[1]
+        if upper[0] < -_ROUND_OFF_EIGENVALUE * upper[-1]:
+            raise _indefinite(argument, K)
+    return SPARE * shift
 
 
 def _indefinite(argument: str, K: Floats) -> InputError:
@@ -119,41 +118,6 @@ def _indefinite(argument: str, K: Floats) -> InputError:
             return InputError(argument, got, "a positive semidefinite matrix")
     got = "a matrix with entries larger than its diagonal allows: |K_ij| > sqrt(K_ii K_jj)"
     return InputError(argument, got, "a positive semidefinite matrix")
-
-
-def proved_positive(S: Floats, at_least: float) -> bool:
-    """Whether the smallest eigenvalue of a symmetric S is proved to be at least that, by a Cholesky factorisation.
-
-    One that runs to completion on B, in floating point and in any order, is exact for some B + D with
-    ``||D|| <= g / (1 - g) trace(B)``, g = (n + 1) UNIT / (1 - (n + 1) UNIT) (Rump, "Verification of positive
-    definiteness", BIT 46, 2006; Higham, "Accuracy and stability of numerical algorithms", theorem 10.3).
-
-    Examples
-    --------
-    >>> S = np.array([[2.0, 1.0], [1.0, 2.0]])
-    >>> proved_positive(S, 0.999), proved_positive(S, 1.001)
-    (True, False)
-    """
-    trace = float(S.trace())
-    if not trace > 0.0:
-        return False
-    lost = 4.0 * (len(S) + 4.0) * UNIT * trace + _TINY  # twice the theorem's, and the rounding of the difference
-    shifted = S.copy()
-    shifted[np.diag_indices_from(S)] -= at_least + lost
-    try:
-        np.linalg.cholesky(shifted)
-    except np.linalg.LinAlgError:
-        return False
-    return True
-
-
-def smallest_eigenvalue(S: Floats) -> float:
-    """Return a proved lower bound on the smallest eigenvalue of a symmetric matrix; 0 where none above 0 was proved."""
-    estimate = float(eigvalsh(S, subset_by_index=[0, 0])[0])
-    for factor in (0.99, 0.5):
-        if estimate > 0.0 and proved_positive(S, factor * estimate):
-            return factor * estimate
-    return max(0.0, float(eigenvalue_bounds(S)[0][0]))
 
 
 def product_bounds(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:

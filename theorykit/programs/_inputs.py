@@ -13,7 +13,7 @@ from theorykit._numerics.rounding import Floats
 from theorykit._numerics.validate import matrix
 from theorykit.datasets import Dataset
 from theorykit.programs._gram import checked_gram
-from theorykit.programs._scaled import only_with_model, unpacked
+from theorykit.programs._scaled import check_model, only_with_model, unpacked
 
 _ROUND_OFF = 1e-9  # other machines, not other numbers
 _SAME = "the model that the result came from"
@@ -117,9 +117,7 @@ def kernel_data(
 
 
 def _of_model(model: Any, points: Any, labels: Any, init: str | ArrayLike) -> KernelData:
-    missing = [name for name in ("ntk", "direction") if not callable(getattr(model, name, None))]
-    if missing:
-        raise InputError("model", f"{type(model).__name__}, without {' and '.join(missing)}", "a homogeneous model")
+    check_model(model, "ntk", "direction")
     theta = np.asarray(model.direction(init), dtype=np.float64)
     inputs = np.asarray(points)
     K = checked_gram("model", np.asarray(model.ntk(inputs, None, theta), dtype=np.float64))

@@ -27,6 +27,7 @@ Step = Callable[[Floats], tuple[Floats, Floats]]
 _CHUNK = 8192
 _MAX_EXCHANGES = 50
 _ROUND_OFF = 1e-14
+_NOT_SOLVED = 1e-6
 _MAX_RESCALINGS = 8
 
 
@@ -80,21 +81,23 @@ def _least_distance(rows: Rows, y: Floats, c: Floats) -> tuple[Floats, int]:
     are of one size and a small margin is not lost beside the 1.
     """
     factor = y * (triangle(rows.values) if rows.values.shape[1] > len(c) else rows.values.T)
-    nu = np.full(len(c), 1.0 / c.sum())
+    nu, solved = np.full(len(c), 1.0 / c.sum()), True
     weight = np.inf
     for iteration in range(1, _MAX_RESCALINGS):
         margin = float(np.linalg.norm(factor @ nu) / (c @ nu))
-        if not 0.0 < margin < 0.1 * weight:
+        if solved and not 0.0 < margin < 0.1 * weight:
             return nu, iteration
         weight = margin
-        stacked = np.vstack((factor, weight * c))
+        stacked, target = np.vstack((factor, weight * c)), np.append(np.zeros(len(factor)), 1.0)
         try:
-            found = nnls(stacked, np.append(np.zeros(len(factor)), 1.0), maxiter=10 * len(c))[0]
+            found = nnls(stacked, target, maxiter=10 * len(c))[0]
         except RuntimeError:  # too many steps: what came before is a start to polish
             return nu, iteration
         if not found.any():
             return nu, iteration
         nu = found
+        # degenerate samples can end in a wrong answer without a word: another weight takes another path
+        solved = bool((stacked.T @ (stacked @ nu - target)).min() > -_NOT_SOLVED * weight * c.max())
     return nu, _MAX_RESCALINGS
 
 

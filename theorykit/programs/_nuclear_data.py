@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +17,7 @@ from theorykit._numerics.rounding import (
     column_products,
     down,
     norm_upper,
+    pairing_bounds,
     row_products,
     scale_rows,
     shift,
@@ -30,6 +29,7 @@ from theorykit._numerics.spectral import (
     smallest_singular_value_lower,
 )
 from theorykit._numerics.validate import vector
+from theorykit.programs._sealed import digest
 
 _NEARLY_DEPENDENT = 1e-9
 
@@ -56,7 +56,7 @@ class Observed:
         if self.index is not None:
             return np.asarray(W[self.index[:, 0], self.index[:, 1]])
         assert self.matrices is not None
-        return np.asarray(self.matrices.reshape(len(self), -1) @ W.ravel())
+        return np.asarray(self._flat() @ W.ravel())
 
     def adjoint(self, dual: Floats) -> Floats:
         """Return S = sum_k dual_k A_k, symmetric where the program is; exact for entries."""
@@ -82,12 +82,12 @@ class Observed:
 
     def _adjoint_bounds(self, dual: Floats) -> tuple[Floats, Floats]:
         assert self.matrices is not None
-        lower, upper = column_products(scale_rows(self.matrices.reshape(len(self), -1)), dual)
+        lower, upper = column_products(scale_rows(self._flat()), dual)
         return lower.reshape(self.shape), upper.reshape(self.shape)
 
     def pairing_lower(self, dual: Floats) -> float:
         """Bound <values, dual> from below."""
-        return float(row_products(scale_rows(self.values[None, :]), dual)[0][0])
+        return pairing_bounds(self.values, dual)[0]
 
     def feasible_norm_upper(self, W: Floats) -> float:
         """Bound the nuclear norm of W, or of the nearest matrix with the observed values; inf where W is not near one.
@@ -97,16 +97,17 @@ class Observed:
         """
         if self.symmetric and not (W == W.T).all():
             return math.inf
-        if self.index is not None:
+        if self.index is not None or not len(self):
             return nuclear_norm_upper(W) if (self.of(W) == self.values).all() else math.inf
+        return float(up(nuclear_norm_upper(W) + up(up(math.sqrt(min(self.shape))) * self.missing(W))))
+
+    def missing(self, W: Floats) -> float:
+        """Bound the Frobenius norm of what general measurements still ask to be added to W."""
         rows = scale_rows(self._flat())
         lower, upper = row_products(rows, W.ravel())
         residual = up(np.maximum(np.abs(up(upper - self.values)), np.abs(down(lower - self.values))))
         smallest = self.smallest_singular_value()
-        if not smallest > 0.0:
-            return math.inf
-        missing = up(norm_upper(up(shift(residual, -rows.exponents)), 2) / smallest)
-        return float(up(nuclear_norm_upper(W) + up(up(math.sqrt(min(self.shape))) * missing)))
+        return float(up(norm_upper(up(shift(residual, -rows.exponents)), 2) / smallest)) if smallest > 0.0 else math.inf
 
     def smallest_singular_value(self) -> float:
         """Bound the smallest singular value of the measurements from below, their rows scaled as `scale_rows` does."""
@@ -114,17 +115,13 @@ class Observed:
 
     def _flat(self) -> Floats:
         assert self.matrices is not None
-        return self.matrices.reshape(len(self), -1)
+        return self.matrices.reshape(len(self), self.shape[0] * self.shape[1])
 
     def data_hash(self) -> str:
         """Return the SHA-256 of the observations: their kind, places, values and counts."""
-        head = json.dumps(["entries" if self.matrices is None else "measurements", *self.shape, self.symmetric])
-        digest = hashlib.sha256(head.encode())
-        where = self.index if self.matrices is None else self.matrices + 0.0  # + 0.0: no negative zeros
-        for part in (where, self.values + 0.0, self.counts):
-            array = np.ascontiguousarray(part)
-            digest.update(array.astype("<i8" if array.dtype.kind == "i" else "<f8").tobytes())
-        return digest.hexdigest()
+        where = {"index": self.index} if self.matrices is None else {"matrices": self.matrices + 0.0}
+        parts = {"values": self.values + 0.0, "counts": self.counts} | where  # + 0.0: no negative zeros
+        return digest("observations", shape=str(self.shape), symmetric=self.symmetric, **parts)
 
 
 def checked_observations(observed: ArrayLike, values: ArrayLike, shape: Any, symmetric: bool) -> Observed:

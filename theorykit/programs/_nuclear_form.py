@@ -64,10 +64,10 @@ def cvxpy_solution(data: Observed, weight_decay: float | None, solver: str) -> S
 
 def solution(data: Observed, weight_decay: float | None) -> Solution:
     """Solve with our own method."""
-    exponent = int(np.frexp(np.abs(data.values).max())[1])
-    values = shift(data.values, -exponent)
     if not data.values.any():
         return Solution(np.zeros(data.shape), np.zeros(len(data)), "optimal", 0)
+    exponent = int(np.frexp(np.abs(data.values).max())[1])
+    values = shift(data.values, -exponent)
     form = _Entries(data) if data.index is not None else _Measurements(data)
     b = form.targets(values)
     scale = float(np.linalg.norm(b))
@@ -75,7 +75,8 @@ def solution(data: Observed, weight_decay: float | None) -> Solution:
     if weight_decay is not None:
         weights = shift(4.0 * data.counts / float(data.counts.sum()) / weight_decay, exponent) * scale
         ridge = form.factors**2 / (weights * form.copies)
-    pair = solve(SymmetricProgram(form.size, b / scale, ridge, form.measure, form.adjoint, form.rotated))
+    maps = form.measure, form.adjoint, form.rotated, form.schur, None if data.symmetric else _Mirror(data.shape[0])
+    pair = solve(SymmetricProgram(form.size, b / scale, ridge, *maps))
     p = data.shape[0]
     block = pair.X if data.symmetric else pair.X[:p, p:]
     W = _feasible(data, shift(scale * block, exponent), weight_decay)
@@ -83,6 +84,19 @@ def solution(data: Observed, weight_decay: float | None) -> Solution:
         W = min(W, _feasible(data, W, None), key=lambda candidate: _objective(data, candidate, weight_decay))
     dual = form.multipliers(pair.y)
     return Solution(W, dual if weight_decay is None else 0.5 * weight_decay * dual, "optimal", pair.iterations)
+
+
+class _Mirror:
+    """The change of sign of the last coordinates, from `first` on, that takes [[0, W], [W^T, 0]] to its negative."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __call__(self, X: Floats) -> Floats:
+        Y = X.copy()
+        Y[: self.first, self.first :] *= -1.0
+        Y[self.first :, : self.first] *= -1.0
+        return Y
 
 
 class _Entries:
@@ -108,6 +122,12 @@ class _Entries:
         matrix = np.zeros((self.size, self.size))
         matrix[self.i, self.j] = matrix[self.j, self.i] = y / self.factors
         return matrix
+
+    def schur(self, X: Floats, Y: Floats) -> Floats:
+        i, j = self.i, self.j
+        total = X[np.ix_(i, i)] * Y[np.ix_(j, j)] + X[np.ix_(j, j)] * Y[np.ix_(i, i)]
+        mixed = X[np.ix_(i, j)] * Y[np.ix_(j, i)]
+        return np.asarray(0.25 * self.factors[:, None] * (total + mixed + mixed.T) * self.factors)
 
     def rotated(self, P: Floats, Q: Floats) -> Floats:
         both = P[self.i][:, :, None] * Q[self.j][:, None, :] + P[self.j][:, :, None] * Q[self.i][:, None, :]
@@ -145,6 +165,10 @@ class _Measurements:
 
     def adjoint(self, y: Floats) -> Floats:
         return np.asarray((y @ self.flat).reshape(self.size, self.size))
+
+    def schur(self, X: Floats, Y: Floats) -> Floats:
+        product = (X @ self.matrices @ Y).reshape(len(self.flat), -1) @ self.flat.T
+        return np.asarray(0.5 * (product + product.T))
 
     def rotated(self, P: Floats, Q: Floats) -> Floats:
         return np.asarray(P.T @ self.matrices @ Q)

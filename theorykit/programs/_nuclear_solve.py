@@ -1,10 +1,11 @@
-"""A solver for nuclear-norm programs over symmetric matrices: alternating directions, then a semismooth Newton method.
+"""A solver for nuclear-norm programs over symmetric matrices: interior points, then a semismooth Newton method.
 
 The program is ``min ||X||_* + sum_k (a_k(X) - b_k)^2 / (2 ridge_k)`` over symmetric X, with orthonormal measurements a;
 ridge_k = 0 stands for the constraint a_k(X) = b_k. Its dual is ``max <b, y> - 1/2 sum_k ridge_k y_k^2`` subject to
-``||A^T y||_op <= 1``. Alternating directions (Wen, Goldfarb and Yin, Math. Program. Comput. 2, 2010) find the rank
-roughly; proximal points on X, each found by a semismooth Newton method in the m dual variables (Zhao, Sun and Toh, SIAM
-J. Optim. 20, 2010), end at round-off. Nothing here is proved: the certificate judges what comes out.
+``||A^T y||_op <= 1``. An interior-point method comes near, or, where there are too many unknowns for it, alternating
+directions (Wen, Goldfarb and Yin, Math. Program. Comput. 2, 2010); proximal points on X, each found by a semismooth
+Newton method in the m dual variables (Zhao, Sun and Toh, SIAM J. Optim. 20, 2010), end at round-off. Nothing here is
+proved: the certificate judges what comes out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from theorykit._numerics.rounding import Floats
+from theorykit.programs._nuclear_interior import interior_point
 
+_LARGEST_SCHUR = 3000
+_NEGLIGIBLE = 1e-6
+_LONG_STEP = 100.0  # so near the optimum the proximal term is only there to make it one point
 _FIRST_ORDER_STEPS = 300
 _FIRST_ORDER_ENOUGH = 1e-5
 _PROXIMAL_STEPS = 40
@@ -32,7 +37,11 @@ _OVERSTEP = 1.6
 
 
 class SymmetricProgram(NamedTuple):
-    """The program above, with ``||b|| = 1``: A as a map, its transpose, and P^T A_k Q for all k, shape (m, r, n)."""
+    """The program above, with ``||b|| = 1``.
+
+    A as a map, its transpose, P^T A_k Q for all k, shape (m, r, n), and the matrix a_k(X A_l Y), shape (m, m), for
+    symmetric X and Y. Where solutions have as much below 0 as above: what takes the one half to minus the other.
+    """
 
     size: int
     b: Floats
@@ -40,6 +49,8 @@ class SymmetricProgram(NamedTuple):
     measure: Callable[[Floats], Floats]
     adjoint: Callable[[Floats], Floats]
     rotated: Callable[[Floats, Floats], Floats]
+    schur: Callable[[Floats, Floats], Floats]
+    mirrored: Callable[[Floats], Floats] | None
 
 
 class Pair(NamedTuple):
@@ -82,9 +93,15 @@ def _misfit(program: SymmetricProgram, X: Floats) -> float:
 def solve(program: SymmetricProgram) -> Pair:
     """Return a primal-dual pair with a relative gap near round-off where the problem is not too degenerate."""
     best = _Best(program)
-    X, y, sigma, steps = _alternating(program)
+    X, y, sigma, steps = _interior(program) if len(program.b) <= _LARGEST_SCHUR else _alternating(program)
     steps += _proximal(program, best, X, y, sigma)
     return Pair(best.X, best.y, steps)
+
+
+def _interior(p: SymmetricProgram) -> tuple[Floats, Floats, float, int]:
+    X, y, steps = interior_point(p)
+    sizes = np.abs(np.linalg.eigvalsh(X))
+    return X, y, _LONG_STEP * float(sizes[sizes > _NEGLIGIBLE * sizes.max()].mean()), steps
 
 
 def _alternating(p: SymmetricProgram) -> tuple[Floats, Floats, float, int]:
@@ -124,7 +141,7 @@ def _proximal(p: SymmetricProgram, best: _Best, X: Floats, y: Floats, sigma: flo
         X, previous = new, gap
         gap = best.offer(X, y)
         stalled = stalled + 1 if gap > 0.9 * previous else 0
-        if gap < _GAP_ENOUGH or stalled >= (1 if gap < _GAP_GOOD else 8) or moved < 1e-15:
+        if gap < _GAP_ENOUGH or stalled >= (3 if gap < _GAP_GOOD else 8) or moved < 1e-15:
             break
         sigma *= 8.0 if taken <= 6 else 3.0 if taken <= 12 else 1.0
     return steps

@@ -12,33 +12,42 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from theorykit._numerics.rounding import UNIT, Floats, shift
-from theorykit._numerics.spectral import SingularBounds, singular_bounds, smallest_singular_value_lower
+from theorykit._numerics.spectral import (
+    SingularBounds,
+    operator_norm_upper,
+    singular_bounds,
+    smallest_singular_value_lower,
+)
 from theorykit.programs._nuclear_data import Observed
+from theorykit.programs._nuclear_second import face_observed, second_optimum
 from theorykit.programs._pair import Uniqueness
 
 if TYPE_CHECKING:
     from theorykit.programs.nuclear import NuclearCertificate
 
 _LARGEST_GRAM = 1200
-_LARGEST_EXACT = 30
 _GRID_BITS = 40
 _RANK = 1e-8
-_INSIDE = 1e-13  # pulls S into the unit ball, over the rounding of its entries
+INSIDE = 1e-13  # pulls S into the unit ball, over the rounding of its entries
 _ORTHONORMAL = 1e-12  # more than Householder QR loses at these sizes
-_SAFE = 1.0 + 1e-9
+SAFE = 1.0 + 1e-9
 """What the rounding of the few operations on bounds below could cost, many times over."""
 
 
-class _Dual(NamedTuple):
+class Dual(NamedTuple):
     """S in the unit ball, its decomposition, the numerical rank of W, and 1 - the next singular value of S, proved."""
 
     S: Floats
     found: SingularBounds
     rank: int
     spread: float
+
+    @property
+    def loose(self) -> float:
+        """What the decomposition may miss of S."""
+        return self.found.missed + 3.0 * self.found.skew
 
 
 def uniqueness(data: Observed, certificate: NuclearCertificate) -> Uniqueness:
@@ -48,22 +57,27 @@ def uniqueness(data: Observed, certificate: NuclearCertificate) -> Uniqueness:
         return Uniqueness("proved", "the optimum is 0, and only W = 0 has nuclear norm 0")
     if not math.isfinite(c.upper):
         return Uniqueness("unknown", "the certificate encloses nothing")
-    unit = 1.0 if c.weight_decay is None else 0.5 * c.weight_decay
-    norm = data.adjoint_norm_upper(c.dual) / unit
-    dual = _split(data.adjoint(c.dual) / (unit * max(1.0, norm) * (1.0 + _INSIDE)), c.W)
+    dual = split(scaled_dual(data, c)[0], c.W)
     if c.weight_decay is None:
-        proved = _low_rank(data, c, dual) or _determined(data, c, dual)
+        proved = exactly_low_rank(data, c, dual) or _determined(data, c, dual)
     else:
         proved = _regularised(data, c, dual)
-    return proved or _second_optimum(data, c) or Uniqueness("unknown", "neither proof nor counterexample was found")
+    return proved or second_optimum(data, c) or Uniqueness("unknown", "neither proof nor counterexample was found")
 
 
-def _split(S: Floats, W: Floats) -> _Dual:
-    """Split the singular values of S into as many as W has, and the others."""
+def scaled_dual(data: Observed, c: NuclearCertificate) -> tuple[Floats, float]:
+    """Return S in the unit ball, and the weight of the nuclear norm in the objective."""
+    unit = 1.0 if c.weight_decay is None else 0.5 * c.weight_decay
+    norm = data.adjoint_norm_upper(c.dual) / unit
+    return data.adjoint(c.dual) / (unit * max(1.0, norm) * (1.0 + INSIDE)), unit
+
+
+def split(S: Floats, W: Floats, rank: int | None = None) -> Dual:
+    """Split the singular values of S into as many as W has (or as asked for), and the others."""
     found = singular_bounds(S)
-    rank = numerical_rank(W)
+    rank = numerical_rank(W) if rank is None else rank
     following = np.append(found.values, 0.0)[rank]
-    return _Dual(S, found, rank, 1.0 - (following * (1.0 + found.skew) + found.missed) * _SAFE)
+    return Dual(S, found, rank, 1.0 - (following * (1.0 + found.skew) + found.missed) * SAFE)
 
 
 def numerical_rank(W: Floats) -> int:
@@ -72,12 +86,12 @@ def numerical_rank(W: Floats) -> int:
     return int((singular > _RANK * singular[0]).sum())
 
 
-def _size(data: Observed) -> float:
+def operator_size(data: Observed) -> float:
     """Bound ||A||, from the Frobenius norm to the Euclidean one: at most 1 for distinct entries."""
-    return 1.0 if data.matrices is None else float(np.linalg.norm(data.matrices)) * _SAFE
+    return 1.0 if data.matrices is None else float(np.linalg.norm(data.matrices)) * SAFE
 
 
-def _low_rank(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniqueness | None:
+def exactly_low_rank(data: Observed, c: NuclearCertificate, dual: Dual) -> Uniqueness | None:
     """W has exactly rank r, S nearly its sign, and the observations determine the tangent space T at W.
 
     For A(D) = 0, ``||W + D||_* - ||W||_* >= spread ||D'||_* - miss ||P_T D||_F`` with D' the part outside T, and
@@ -89,13 +103,13 @@ def _low_rank(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniqueness 
     smallest = found.values[r - 1] * (1.0 - found.skew) - found.missed
     if not smallest > 0.0 or len(data) > 8 * _LARGEST_GRAM or _tangent_size(data, r) > _LARGEST_GRAM:
         return None
-    excess = c.upper - c.lower + 2.0 * _INSIDE * c.upper
-    miss = math.sqrt(2.0 * excess / smallest) * _SAFE  # of S v = u, over the singular pairs of W
-    tilt = 4.0 * (found.missed / smallest + found.skew + _ORTHONORMAL) * _SAFE
+    excess = c.upper - c.lower + 2.0 * INSIDE * c.upper
+    miss = math.sqrt(2.0 * excess / smallest) * SAFE  # of S v = u, over the singular pairs of W
+    tilt = 4.0 * (found.missed / smallest + found.skew + _ORTHONORMAL) * SAFE
     seen = _tangent_observed(data, found.U[:, :r], found.V[:, :r])
     kappa = smallest_singular_value_lower(seen, 1e-13 * len(data)) - 2.0 * tilt
     spread = dual.spread - 2.0 * miss
-    if not (kappa > 0.0 and spread > 2.0 * miss / kappa * _SAFE):
+    if not (kappa > 0.0 and spread > 2.0 * miss / kappa * SAFE):
         return None
     return Uniqueness(
         "proved",
@@ -124,14 +138,14 @@ def _tangent_observed(data: Observed, U: Floats, V: Floats) -> Floats:
     return np.hstack((first.reshape(len(data), -1), second.reshape(len(data), -1)))
 
 
-def _determined(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniqueness | None:
+def _determined(data: Observed, c: NuclearCertificate, dual: Dual) -> Uniqueness | None:
     """W nearly determines every dual optimum: S* V = U on its singular vectors, and S* is a combination of the A_k.
 
     From ``||W||_* - <S*, W> <= gap``, S* V - U, its columns times the roots of the singular values of W, has at most
     the norm ``sqrt(2 gap')``, and likewise for the transpose.
     """
     found, r = singular_bounds(c.W), dual.rank
-    if data.index is None or len(data) > _LARGEST_GRAM:
+    if len(data) > _LARGEST_GRAM:
         return None
     total, largest = float(found.values.sum()), float(found.values[0])
     leak = float(found.values[r:].sum()) + math.sqrt(min(data.shape)) * found.missed + 3.0 * found.skew * total
@@ -141,15 +155,27 @@ def _determined(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniquenes
     here = float(np.linalg.norm(dual.S @ V - U))
     if not data.symmetric:  # where the transpose says nothing new
         far, here = math.sqrt(2.0) * far, math.hypot(here, float(np.linalg.norm(dual.S.T @ U - V)))
-    kappa = smallest_singular_value_lower(_products(data, U, V).T, 1e-13 * len(data)) - 4.0 * found.skew
+    kappa = _told_apart(data, U, V) - 4.0 * found.skew
     if not kappa > 0.0:
         return None
-    distance = (far + here + 1e-12) / kappa * _SAFE
+    distance = (far + here + 1e-12) / kappa * SAFE
     return _face(data, dual, distance, "the dual optimum is determined by W")
 
 
+def _told_apart(data: Observed, U: Floats, V: Floats) -> float:
+    """Bound from below the norm of (S V, S^T U), or S V where all is symmetric, for S = sum_k s_k A_k, ||S||_F = 1."""
+    if data.index is not None:
+        return smallest_singular_value_lower(_products(data, U, V).T, 1e-13 * len(data))
+    assert data.matrices is not None
+    A = data.matrices / np.linalg.norm(data.matrices, axis=(1, 2))[:, None, None]
+    parts = [A @ V] if data.symmetric else [A @ V, A.transpose(0, 2, 1) @ U]
+    products = np.hstack([part.reshape(len(data), -1) for part in parts])
+    largest = operator_norm_upper(A.reshape(len(data), -1)) + 1e-13 * len(data)
+    return smallest_singular_value_lower(products.T, 1e-13 * len(data)) / largest
+
+
 def _products(data: Observed, U: Floats, V: Floats) -> Floats:
-    """Return the rows A_k V, flattened, shape (m, p r); beside them, if not symmetric, A_k^T U."""
+    """Return the rows A_k V, flattened, shape (m, p r), for entries; beside them, if not symmetric, A_k^T U."""
     assert data.index is not None
     (p, q), r, m = data.shape, U.shape[1], np.arange(len(data))
     i, j = data.index.T
@@ -163,7 +189,7 @@ def _products(data: Observed, U: Floats, V: Floats) -> Floats:
     return np.hstack((right.reshape(len(data), -1), left.reshape(len(data), -1)))
 
 
-def _regularised(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniqueness | None:
+def _regularised(data: Observed, c: NuclearCertificate, dual: Dual) -> Uniqueness | None:
     """The fitted values, and with them the dual optimum t_k = (2 c_k/n)(y_k - W_k), are unique: bound its distance."""
     assert c.weight_decay is not None
     n = float(data.counts.sum())
@@ -173,48 +199,41 @@ def _regularised(data: Observed, c: NuclearCertificate, dual: _Dual) -> Uniquene
     unit = 0.5 * c.weight_decay
     offset = float(np.linalg.norm(data.adjoint(exact) / unit - dual.S))
     size = float(np.abs(data.values).max() + np.abs(c.W).max()) * float(data.counts.max()) / n
-    distance = (error / unit + offset + 16.0 * UNIT * math.sqrt(len(data)) * size / unit + 1e-13) * _SAFE
+    distance = (error / unit + offset + 16.0 * UNIT * math.sqrt(len(data)) * size / unit + 1e-13) * SAFE
     return _face(data, dual, distance, "the fitted values determine the dual optimum")
 
 
-def _face(data: Observed, dual: _Dual, distance: float, why: str) -> Uniqueness | None:
+def _face(data: Observed, dual: Dual, distance: float, why: str) -> Uniqueness | None:
     """Prove that the face of any dual optimum within `distance` of S (operator norm) holds one point with the values.
 
     Optima are U H V^T with (U, V) the singular pairs of S* for the value 1: those of S near 1 up to an angle. Unless
     the observations see less of that face than the angle can hide, two optima differ by H = 0.
     """
-    found, r = dual.found, dual.rank
-    loose = distance + found.missed + 3.0 * found.skew
-    if not dual.spread > loose:
+    r = dual.rank
+    if not dual.spread > distance + dual.loose:
         return None
     if r == 0:
         return Uniqueness("proved", f"{why} within {distance:.1e}; ||S|| is below 1: W = 0")
-    angle = loose / dual.spread * _SAFE
-    seen = _face_observed(data, found.U[:, :r], found.V[:, :r])
-    kappa = smallest_singular_value_lower(seen, 1e-13 * len(data)) - 4.0 * found.skew * _size(data)
-    if not kappa * (1.0 - angle**2) > _size(data) * (2.0 * math.sqrt(2.0) * angle + 2.0 * angle**2) * _SAFE:
+    turned, plain = face_strength(data, dual, distance)
+    if not turned > 0.0:
         return None
     return Uniqueness(
         "proved",
         f"{why} within {distance:.1e}; {r} singular values of S reach 1, the next is below {1.0 - dual.spread:.6g}; "
-        f"the observations determine the face (smallest singular value {kappa:.3g})",
+        f"the observations determine the face (smallest singular value {plain:.3g})",
     )
 
 
-def _face_observed(data: Observed, U: Floats, V: Floats) -> Floats:
-    """Return the observations of an orthonormal basis of {U H V^T: H symmetric}, shape (m, size)."""
-    a, b = np.triu_indices(U.shape[1])
-    if data.symmetric:  # only pairs of equal signs give symmetric matrices
-        signs = np.sign(np.sum(U * V, axis=0))
-        same = signs[a] == signs[b]
-        a, b = a[same], b[same]
-    factor = np.where(a == b, 0.5, math.sqrt(0.5))
-    if data.index is not None:
-        i, j = data.index.T
-        return np.asarray((U[i][:, a] * V[j][:, b] + U[i][:, b] * V[j][:, a]) * factor)
-    assert data.matrices is not None
-    cores = U.T @ data.matrices @ V
-    return np.asarray((cores[:, a, b] + cores[:, b, a]) * factor)
+def face_strength(data: Observed, dual: Dual, distance: float) -> tuple[float, float]:
+    """Bound from below what is observed of U H V^T, ``||H||_F = 1``, on the face of any S* within `distance` of S.
+
+    The second number is the same for the computed singular vectors.
+    """
+    found, r, size = dual.found, dual.rank, operator_size(data)
+    angle = (distance + dual.loose) / dual.spread * SAFE
+    seen = face_observed(data, found.U[:, :r], found.V[:, :r])
+    plain = smallest_singular_value_lower(seen, 1e-13 * len(data)) - 4.0 * found.skew * size
+    return plain * (1.0 - angle**2) - size * (2.0 * math.sqrt(2.0) * angle + 2.0 * angle**2) * SAFE, plain
 
 
 def on_grid(data: Observed, W: Floats) -> Floats:
@@ -250,72 +269,3 @@ def _exact_rank(W: Floats) -> int:
         return -1
     entries = [int(Fraction(float(value)) / Fraction(2) ** lowest) for value in W.ravel()]
     return int(flint.fmpz_mat(W.shape[0], W.shape[1], entries).rank())
-
-
-def _second_optimum(data: Observed, c: NuclearCertificate) -> Uniqueness | None:
-    """Exhibit two optima in rational arithmetic: W and W + t D with the same values, and S with ||S|| <= 1 for both.
-
-    ``S^T W`` symmetric positive semidefinite and ``S S^T W = W`` give ``<S, W> = ||W||_*``.
-    """
-    if c.weight_decay is not None or data.index is None or max(data.shape) > _LARGEST_EXACT:
-        return None
-    found = singular_bounds(data.adjoint(c.dual))
-    near = found.values > 1.0 - 1e-6
-    U, V = found.U[:, near], found.V[:, near]
-    seen = _face_observed(data, U, V)
-    if seen.shape[1] == 0:
-        return None
-    _, singular, rows = np.linalg.svd(seen)
-    if len(singular) == seen.shape[1] and singular[-1] > 1e-6:
-        return None
-    S = _simple(data.adjoint(c.dual))
-    if not _semidefinite(_identity(len(S[0])) - S.T @ S):
-        return None
-    a, b = np.triu_indices(U.shape[1])
-    if data.symmetric:
-        signs = np.sign(np.sum(U * V, axis=0))
-        a, b = a[signs[a] == signs[b]], b[signs[a] == signs[b]]
-    core = np.zeros((U.shape[1], U.shape[1]))
-    core[a, b] = rows[-1]
-    direction = U @ (core + core.T) @ V.T
-    step = 2.0 ** math.floor(math.log2(float(np.abs(c.W).max()) / float(np.abs(direction).max())))
-    first = _simple(c.W)
-    for halvings in range(2, 9):
-        for sign in (1.0, -1.0):
-            second = _simple(c.W + sign * step * 2.0**-halvings * direction)
-            if (first != second).any() and all(_attains(data, S, W) for W in (first, second)):
-                reason = "two optima, checked in rational arithmetic; the second is in `alternative`"
-                return Uniqueness("disproved", reason, second.astype(np.float64))
-    return None
-
-
-def _simple(matrix: Floats) -> NDArray[np.object_]:
-    """Return nearby fractions with small denominators."""
-    flat = [Fraction(float(value)).limit_denominator(64) for value in matrix.ravel()]
-    return np.array(flat, dtype=object).reshape(matrix.shape)
-
-
-def _identity(n: int) -> NDArray[np.object_]:
-    return np.array([[Fraction(int(i == j)) for j in range(n)] for i in range(n)], dtype=object)
-
-
-def _attains(data: Observed, S: NDArray[np.object_], W: NDArray[np.object_]) -> bool:
-    """Whether W has the observed values and <S, W> = ||W||_*, exactly."""
-    assert data.index is not None
-    i, j = data.index.T
-    wanted = [Fraction(float(value)) for value in data.values]
-    if list(W[i, j]) != wanted or (data.symmetric and (W != W.T).any()):
-        return False
-    size = S.T @ W
-    return bool((size == size.T).all() and (S @ size == W).all()) and _semidefinite(size)
-
-
-def _semidefinite(matrix: NDArray[np.object_]) -> bool:
-    """Whether a symmetric matrix of fractions is positive semidefinite, by exact elimination."""
-    A = matrix.copy()
-    for k in range(len(A)):
-        if A[k, k] < 0 or (A[k, k] == 0 and any(A[k, k + 1 :] != 0)):
-            return False
-        if A[k, k] != 0:
-            A[k + 1 :, k + 1 :] -= np.outer(A[k + 1 :, k], A[k, k + 1 :]) / A[k, k]
-    return True

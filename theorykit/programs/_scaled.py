@@ -26,12 +26,18 @@ def featured(X: ArrayLike | Dataset, y: ArrayLike | None, model: Any, init: str 
     if model is None:
         only_with_model(init)
         return points, labels
-    if not callable(getattr(model, "features", None)):
-        raise InputError("model", f"{type(model).__name__}, without features", "a homogeneous model")
+    check_model(model, "features", "direction")
     features = np.asarray(model.features(np.asarray(points), model.direction(init)), dtype=np.float64)
     if features.ndim != 2:
         raise InputError("model", f"{features.shape[1]} outputs", "one output: kernel_svm takes several")
     return features, labels
+
+
+def check_model(model: Any, *needed: str) -> None:
+    """Raise `InputError` unless the model has the methods that are needed."""
+    missing = [name for name in needed if not callable(getattr(model, name, None))]
+    if missing:
+        raise InputError("model", f"{type(model).__name__}, without {' and '.join(missing)}", "a homogeneous model")
 
 
 def only_with_model(init: str | ArrayLike) -> None:

@@ -74,6 +74,11 @@ def digest(kind: str, **fields: Any) -> str:
     str
         Hexadecimal.
 
+    Raises
+    ------
+    TypeError
+        A field that has no canonical form, such as an array of strings.
+
     Examples
     --------
     >>> digest("pair", lower=1.0, w=np.zeros(2)) == digest("pair", w=np.zeros(2), lower=1.0)
@@ -85,6 +90,8 @@ def digest(kind: str, **fields: Any) -> str:
     for name in sorted(fields):
         value = fields[name]
         if isinstance(value, np.ndarray):
+            if value.dtype.kind not in "iubf":
+                raise TypeError(f"{name} holds no numbers but {value.dtype}")
             whole = value.dtype.kind in "iub"
             sha.update(f"{name} {'i' if whole else 'f'} {value.shape} ".encode())
             sha.update(np.ascontiguousarray(value, dtype="<i8" if whole else "<f8").tobytes())

@@ -17,7 +17,7 @@ from theorykit._numerics.errors import NotSeparableError
 from theorykit._numerics.rounding import Floats, Rows
 from theorykit._numerics.validate import matrix, signs
 from theorykit.programs._exact import LARGEST_SUPPORT, fractions, integer_rows, relation, vanishes
-from theorykit.programs._l1 import Game
+from theorykit.programs._l1 import SMALLEST_VALUE, Game
 from theorykit.programs._norms import Norm
 from theorykit.programs._scaled import Candidate, unscaled
 from theorykit.programs.certificate import upper_bound
@@ -76,12 +76,17 @@ def at_once(X: NDArray[Any], y: Floats) -> NotSeparableError | None:
 
 def not_separable(X: NDArray[Any], y: Floats, rows: Rows, norm: Norm, margin_at_most: float) -> NotSeparableError:
     """Return the error with an exact proof where one is in reach, else with the proved bound on the margin."""
-    game = Game(rows, y)
-    game.play(1.0)
-    support = np.flatnonzero(game.dual > _SUPPORT * game.dual.max())
-    farkas = farkas_on(X, y, support) if 1 < len(support) <= LARGEST_SUPPORT else None
-    if farkas is not None:
-        return _proof(len(X), farkas, f"samples that contradict one another ({_few(sorted(farkas))})")
+    game = Game(Rows(rows.values, np.zeros_like(rows.exponents)), y)  # separability knows no scale of a sample
+    scale = 1.0
+    while True:
+        game.play(scale)
+        support = np.flatnonzero(game.dual > _SUPPORT * game.dual.max())
+        farkas = farkas_on(X, y, support) if 1 < len(support) <= LARGEST_SUPPORT else None
+        if farkas is not None:
+            return _proof(len(X), farkas, f"samples that contradict one another ({_few(sorted(farkas))})")
+        scale = 1.0 / max(game.value, SMALLEST_VALUE)
+        if not scale > 10.0 * game.scale:
+            break
     dual = unscaled(Candidate(np.zeros(X.shape[1]), game.dual, 0), rows).dual
     at_most = min(margin_at_most, upper_bound(rows, y, dual, norm))
     got = f"undecided: the margin is at most {at_most:.17g} (heaviest: {_few(np.argsort(-dual)[:2])})"

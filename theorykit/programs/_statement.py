@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -123,13 +128,29 @@ def solve_statement(problem: Any, solver: str) -> tuple[Floats | None, Floats | 
     import cvxpy as cp
 
     try:
-        problem.solve(solver=solver)
+        with _without_stdout() if solver == "HIGHS" else nullcontext():
+            problem.solve(solver=solver)
     except (cp.error.SolverError, cp.error.DCPError, ValueError) as failure:
         raise SolverError(f"{solver} could not solve the program: {failure}") from None
     w = problem.variables()[0].value
     multipliers = problem.constraints[0].dual_value if problem.constraints else None
     iterations = problem.solver_stats.num_iters if problem.solver_stats is not None else None
     return w, multipliers, str(problem.status), int(iterations or 0)
+
+
+@contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Send file descriptor 1 to nowhere: HiGHS greets there, in C, before any option can tell it not to."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C still holds back
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def solver_version(solver: str) -> str:

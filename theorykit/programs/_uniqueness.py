@@ -55,6 +55,8 @@ def of_equations(
     """Decide whether w is the only solution of min ||w|| subject to <w, x_i> = y_i; the other equations follow."""
     if not y.any():
         return Uniqueness("proved", "y = 0: only w = 0 has norm 0")
+    if len(independent) == X.shape[1]:
+        return Uniqueness("proved", "as many independent equations as features: only one w satisfies them")
     held, wanted = scale_rows(X[independent]), y[independent]
     relative = np.frexp(wanted)[1] - held.exponents
     highest = int(relative[wanted != 0.0].max())

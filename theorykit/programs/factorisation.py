@@ -21,6 +21,8 @@ from theorykit.programs._nuclear_data import Observed, checked_observations
 from theorykit.programs.nuclear import bounds, residual_matrix
 
 _BITS = 300
+_LARGEST = 1e70
+"""Entries up to here leave the squares of those of U U^T far from the end of the float range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,9 @@ def factorisation_point(
         raise InputError("V", f"{len(second)} rows", f"{len(first)}, as many as U has")
     if np.ndim(observed) == 3:
         raise InputError("observed", f"shape {np.shape(observed)}", "indices of entries, shape (n, 2)")
+    for name, factor in (("U", first), ("V", second)):
+        if np.abs(factor).max() > _LARGEST:
+            raise InputError(name, f"an entry of {np.abs(factor).max():.3g}", f"entries up to {_LARGEST:g}")
     decay = finite("weight_decay", weight_decay, above=0.0)
     data = checked_observations(observed, values, len(first), True)
     W = first @ first.T - second @ second.T
@@ -114,10 +119,13 @@ def factorisation_point(
     M = residual_matrix(data, W)
     residual = 2.0 * data.counts / float(data.counts.sum()) * (data.values - data.of(W))
     lower, _ = bounds(data, W, residual, decay)
-    flows = np.linalg.norm(M @ first + decay * first), np.linalg.norm(decay * second - M @ second)
+    flows = np.hstack((M @ first + decay * first, decay * second - M @ second))
+    largest = float(np.abs(flows).max()) or 1.0  # the squares may leave the float range
     loss = float(_upper(_loss(data, first, second, decay)))
     curvature, direction = _negative_curvature(data, first, second, M, decay)
-    return FactorisationPoint(loss, lower, float(np.hypot(*flows)), operator_norm_upper(M), M, curvature, direction)
+    return FactorisationPoint(
+        loss, lower, largest * float(np.linalg.norm(flows / largest)), operator_norm_upper(M), M, curvature, direction
+    )
 
 
 def _negative_curvature(

@@ -26,7 +26,6 @@ from theorykit._numerics.rounding import (
     shift,
     up,
 )
-from theorykit._numerics.spectral import eigenvalue_bounds
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, matrix
 from theorykit._version import __version__
@@ -34,16 +33,15 @@ from theorykit.datasets import Dataset
 from theorykit.programs._gram import (
     checked_gram,
     product_bounds,
-    proved_positive,
     quadratic_bounds,
     scaled_gram,
-    smallest_eigenvalue,
 )
 from theorykit.programs._inputs import KernelData, kernel_data
 from theorykit.programs._l2 import signed_gram
 from theorykit.programs._norms import Norm
 from theorykit.programs._redundancy import check_redundancy, exact_relation, independent_rows
 from theorykit.programs._sealed import CertificateError, digest, hash_rows, read, write
+from theorykit.programs._semidefinite import proved_positive, smallest_eigenvalue, turned
 from theorykit.programs._statement import (
     SolverError,
     checked_solver,
@@ -69,16 +67,20 @@ class _Equations(NamedTuple):
 
     def smallest(self) -> float:
         """Return a proved lower bound on the smallest eigenvalue; 0 where none above 0 was proved."""
+        if not len(self.gram):  # no equations, nothing to lose
+            return 1.0
         return max(0.0, float(down(smallest_eigenvalue(self.matrix) - self._matrix_error)))
 
     def is_at_least(self, smallest: float) -> bool:
         """Whether the smallest eigenvalue is proved to be that large; 0 claims nothing."""
+        if not len(self.gram):
+            return smallest <= 1.0
         S, wanted = self.matrix, float(up(smallest + self._matrix_error))
-        return smallest == 0.0 or proved_positive(S, wanted) or bool(eigenvalue_bounds(S)[0][0] >= wanted)
+        return smallest == 0.0 or proved_positive(S, wanted) or turned(S).is_at_least(wanted)
 
     @property
     def _matrix_error(self) -> float:
-        rounding = 2.0 * UNIT * float(np.abs(self.ridge + self.gram.diagonal()).max())
+        rounding = 2.0 * UNIT * float(np.abs(self.ridge + self.gram.diagonal()).max()) if self.ridge.any() else 0.0
         return float(up(self.gram_error + rounding))
 
     def subset(self, kept: NDArray[np.intp]) -> _Equations:
@@ -378,6 +380,7 @@ class KernelInterpolant:
 _FORMAT = "theorykit kernel-interpolant 1"
 _NUMBERS = ("norm", "residual", "condition", "solver", "wall_s")
 _MAX_REFINEMENTS = 20
+_MISSED = 1e-6
 _SLACK = 1e-9
 """How much wider than the recomputed bound (relatively) a claimed one may be: other machines, not other numbers."""
 
@@ -434,7 +437,8 @@ def kernel_interpolant(
     InconsistentError
         No ridge, and dependent features with targets that contradict them: with an exact proof nu, ``sum nu_i phi_i =
         0`` and ``sum nu_i y_i = 1`` (for a Gram matrix, ``sum nu_i K_i = 0``, which says the same), that
-        `verify_inconsistency` checks.
+        `verify_inconsistency` checks. Without a proof ("undecided") where features, or the Gram matrix, are dependent
+        up to round-off only and no h comes near the targets.
     SolverError
         The CVXPY solver did not end with the status "optimal".
 
@@ -466,6 +470,8 @@ def kernel_interpolant(
         predictor, title = _stated(data, targets, weight, name, predictor.shape), solver_version(name)
     certificate = _sealed(data, targets, system, weight, _shaped(predictor, targets, data), dual, kept, smallest)
     norm, residual, condition = _numbers(system, predictor, columns, kept, smallest, data.about)
+    if name is None and weight == 0.0 and residual > _MISSED * float(np.abs(targets).max()):
+        raise _undecided(system, predictor, columns)
     numbers = norm, residual, condition, title, time.perf_counter() - started
     return KernelInterpolant(certificate, *numbers, data, targets)
 
@@ -539,6 +545,22 @@ def _inconsistent(n: int, proof: dict[int, Fraction]) -> InconsistentError:
     return InconsistentError("gram, y", got, "targets that some h attains", nu, tuple(sorted(proof)))
 
 
+def _undecided(system: _Equations, coefficients: Floats, y: Floats) -> InconsistentError:
+    """Return the error for a Gram matrix with which, up to round-off, no h attains the targets.
+
+    For every h that does, and any nu, ``<y, nu> = <sum_i nu_i phi_i, h>``; the residual is nearly a relation of phi.
+    """
+    a, targets = shift(coefficients, system.exponents[:, None]), shift(y, -system.exponents[:, None])
+    nu = targets - system.gram @ a
+    worst = int((nu * targets).sum(axis=0).argmax())
+    paired = float(down(math.fsum(down(nu[:, worst] * targets[:, worst]))))
+    at_least = max(0.0, float(down(paired / system.miss(nu[:, [worst]], np.zeros((len(nu), 1))))))
+    samples = tuple(int(i) for i in np.sort(np.argsort(-np.abs(nu[:, worst]))[:2]))
+    got = f"undecided: up to round-off some equations contradict others (heaviest: {', '.join(map(str, samples))}); "
+    got += f"any solution has norm at least {at_least:.17g}"
+    return InconsistentError("gram, y", got, "targets that some h attains", None, samples, at_least)
+
+
 def _all_follow(given: NDArray[Any], y: Floats, kept: NDArray[np.intp]) -> bool:
     """Whether all other equations follow, exactly, from these."""
     extended = np.column_stack((given.reshape(len(y), -1).astype(np.float64), y))
@@ -549,6 +571,8 @@ def _all_follow(given: NDArray[Any], y: Floats, kept: NDArray[np.intp]) -> bool:
 
 def _solved(system: _Equations, y: Floats, kept: NDArray[np.intp]) -> Floats:
     """Return coefficients in the user's units, zero off the kept equations."""
+    if not len(kept):  # no features: h = 0
+        return np.zeros_like(y)
     part = system.subset(kept)
     right = shift(y[kept], -part.exponents[:, None])
     a = np.zeros_like(right)
@@ -599,16 +623,18 @@ def _distance(
     """
     if not smallest > 0.0:
         return math.inf
+    if system.rows is None:
+        g = shift(predictor.reshape(y.shape), system.exponents[:, None])
+    else:
+        g = predictor.reshape(y.shape[1], -1).T
+    if not len(kept):
+        return system.size(g)  # h* = 0
     part = system.subset(kept)
     a = shift(dual.reshape(y.shape)[kept], part.exponents[:, None])
     near = part.combine(a)
     residual = norm_upper(part.residual(near, a, shift(y[kept], -part.exponents[:, None])).ravel(), 2)
     solved = float(up(up(residual / float(down(math.sqrt(smallest)))) + part.miss(near, a)))
     whole = shift(dual.reshape(y.shape), system.exponents[:, None])
-    if system.rows is None:
-        g = shift(predictor.reshape(y.shape), system.exponents[:, None])
-    else:
-        g = predictor.reshape(y.shape[1], -1).T
     return float(up(solved + system.miss(g, whole)))
 
 
@@ -627,7 +653,7 @@ def _numbers(
     lower, upper = system.outputs(g)
     outputs = shift(0.5 * (lower + upper), system.exponents[:, None])
     part = system.subset(kept)
-    largest = float(up(np.abs(part.matrix).sum(axis=1).max() * (1.0 + 2.0**-40) + part.gram_error))
+    largest = float(up(np.abs(part.matrix).sum(axis=1).max(initial=smallest) * (1.0 + 2.0**-40) + part.gram_error))
     condition = float(up(largest / smallest)) if smallest > 0.0 else math.inf
     return system.size(g), float(np.abs(outputs - y).max()), condition
 

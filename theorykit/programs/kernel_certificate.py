@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from theorykit._numerics.rounding import Floats, down, norm_upper, shift, shift_down, up
 from theorykit._numerics.validate import matrix
 from theorykit.programs._constraints import Constraints, of_labels
-from theorykit.programs._gram import SPARE, checked_gram, scaled_gram, smallest_eigenvalue
+from theorykit.programs._gram import checked_gram, scaled_gram
 from theorykit.programs._sealed import CertificateError, check_interval, digest, hash_rows
+from theorykit.programs._semidefinite import is_semidefinite, smallest_eigenvalue
 from theorykit.programs._systems import GramSystem, RowSystem, System
 
 
@@ -90,10 +91,9 @@ class KernelCertificate:
         if not intact(self):
             raise CertificateError("a stored vector or bound was changed after the certificate was made")
         system = system_of(given, constraints, self.about)
-        found = _perturbation(system)
-        if not found / SPARE <= self.perturbation <= SPARE * found:
-            raise CertificateError(f"the perturbation is not {self.perturbation!r} but {found!r}")
         if isinstance(system, GramSystem):
+            if not is_semidefinite(system.data.values, self.perturbation):
+                raise CertificateError(f"a perturbation of {self.perturbation!r} is not proved to be enough")
             system = replace(system, data=system.data._replace(perturbation=self.perturbation))
         check_interval(self.lower, self.upper, *bounds(system, self.predictor.ravel(), self.dual, self.C))
         return True

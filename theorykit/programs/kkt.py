@@ -18,7 +18,7 @@ from theorykit._numerics.validate import finite, matrix, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._constraints import Constraints, of_labels
 from theorykit.programs._curvature import Curvature, curvature_on
-from theorykit.programs._scaled import unpacked
+from theorykit.programs._scaled import check_model, unpacked
 from theorykit.programs._triangle import triangle
 
 
@@ -203,6 +203,7 @@ def rich_kkt(
     >>> found, found.curvature.sufficient
     (KKT(stationarity=0.0, complementarity=0.0, feasible=True), 0.5)
     """
+    check_model(model, "output", "features")
     points, labels = unpacked(X, y)
     kind = task or (X.task if isinstance(X, Dataset) else "classification")
     if kind not in ("classification", "regression"):
@@ -285,8 +286,8 @@ def _feasible_residuals(theta: Floats, q: Floats, gradients: Floats, degree: flo
     residual = math.hypot(stationarity, float(spread @ weights) / length)
     # mu solves theta c = sum mu c**(L-1) grad q with c = q_min**(-1/L)
     log_scale = math.log(size) - math.log(steepest) - (2.0 - degree) / degree * math.log(smallest)
-    with np.errstate(over="ignore", under="ignore"):
-        multipliers = weights * np.exp(log_scale)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        multipliers = np.where(weights > 0.0, weights * np.exp(log_scale), 0.0)
     return KKT(stationarity, complementarity, multipliers, True, residual)
 
 

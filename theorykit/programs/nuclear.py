@@ -6,38 +6,33 @@ bounds come from a matrix that has the observed values exactly, and a proved bou
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import time
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, down, norm_upper, up
-from theorykit._numerics.serial import replacing
 from theorykit._numerics.spectral import nuclear_norm_upper
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite
 from theorykit._version import __version__
 from theorykit.programs._nuclear_data import Observed, checked_observations
+from theorykit.programs._nuclear_distance import distance_bound
 from theorykit.programs._nuclear_form import cvxpy_solution, solution, statement
 from theorykit.programs._nuclear_unique import numerical_rank, on_grid, uniqueness
 from theorykit.programs._pair import Judged, Uniqueness
-from theorykit.programs._sealed import CertificateError
+from theorykit.programs._sealed import CertificateError, digest, read, write
 from theorykit.programs._statement import SolverError, checked_solver, solver_version
 
 _SLACK = 1e-9
 _POOR_GAP = 1e-3
-_METHOD = f"theorykit {__version__} (semismooth Newton proximal points)"
+_METHOD = f"theorykit {__version__} (interior points, semismooth Newton proximal points)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +157,7 @@ def certify_nuclear(data: Observed, W: Floats, dual: Floats, weight_decay: float
 
 
 def _digest(c: NuclearCertificate) -> str:
-    decay = None if c.weight_decay is None else float(c.weight_decay).hex()
-    head = [float(c.lower).hex(), float(c.upper).hex(), *c.W.shape, len(c.dual), decay, bool(c.symmetric), c.data_hash]
-    digest = hashlib.sha256(json.dumps(head).encode())
-    for array in (c.W, c.dual):
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    return digest.hexdigest()
+    return digest("nuclear norm", **{name: value for name, value in c.__dict__.items() if name != "digest"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +186,15 @@ class MinNuclearNorm(Judged):
         Why, in words.
     alternative : ndarray, shape (p, q), or None
         Where uniqueness is disproved, another optimum.
+    distance_bound : float or None
+        Proved bound on ||W - W*||_F for every optimum W*, where the observations determine the face of the dual optimum
+        (0 where W itself is proved optimal); else None. About the root of the gap. Found out when first asked for.
     fit_bound : float or None
         Regularised: proved bound on the root mean square, over the observations, of W - W* for any optimum W*, the
         fitted values being the same for all of them. None with constraints.
     solver : str
     iterations : int
-        Eigendecompositions, or iterations of the CVXPY solver.
+        Interior-point steps and eigendecompositions, or iterations of the CVXPY solver.
     wall_s : float
         Seconds, certificate included.
     """
@@ -216,6 +209,12 @@ class MinNuclearNorm(Judged):
     def _uniqueness(self) -> Uniqueness:
         with one_blas_thread():
             return uniqueness(self.observed, self.certificate)
+
+    @cached_property
+    def distance_bound(self) -> float | None:
+        """The bound on ||W - W*||_F."""
+        with one_blas_thread():
+            return distance_bound(self.observed, self.certificate)
 
     @property
     def W(self) -> Floats:  # noqa: N802
@@ -280,22 +279,10 @@ class MinNuclearNorm(Judged):
             The file cannot be written.
         """
         c, data = self.certificate, self.observed
-        head = {
-            "format": _FORMAT,
-            "lower": c.lower,
-            "upper": c.upper,
-            "weight_decay": c.weight_decay,
-            "symmetric": c.symmetric,
-            "data_hash": c.data_hash,
-            "digest": c.digest,
-            "solver": self.solver,
-            "iterations": self.iterations,
-            "wall_s": self.wall_s,
-        }
+        head = {name: getattr(c, name) for name in _BOUNDS} | {name: getattr(self, name) for name in _NUMBERS}
         where = data.index if data.matrices is None else data.matrices
-        with replacing("path", path) as temporary, temporary.open("wb") as file:
-            text, observed = np.array(json.dumps(head)), np.asarray(where)
-            np.savez(file, head=text, W=self.W, dual=self.dual, where=observed, values=data.values, counts=data.counts)
+        arrays = {"W": self.W, "dual": self.dual, "values": data.values, "counts": data.counts}
+        write(path, _FORMAT, head, arrays | {"where": np.asarray(where)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MinNuclearNorm:
@@ -314,39 +301,22 @@ class MinNuclearNorm(Judged):
         InputError
             No such file, or not one that `save` wrote, or changed since.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise ValueError("damaged")
-            with np.load(Path(path), allow_pickle=False) as file:
-                W, dual, where, values, counts = (file[name] for name in ("W", "dual", "where", "values", "counts"))
-                head = json.loads(str(file["head"]))
-            if head["format"] != _FORMAT:
-                raise ValueError(f"format {head['format']!r}")
-            places = (where, None) if where.ndim == 2 else (None, where)
-            data = Observed((W.shape[0], W.shape[1]), head["symmetric"], values, counts, *places)
-            c = NuclearCertificate(
-                head["lower"],
-                head["upper"],
-                W,
-                dual,
-                *(head[k] for k in ("weight_decay", "symmetric", "data_hash", "digest")),
-            )
-            if _digest(c) != c.digest or data.data_hash() != c.data_hash:
-                raise ValueError("its contents were changed")
-            return cls(c, head["solver"], head["iterations"], head["wall_s"], data)
-        except FileNotFoundError:
-            raise InputError("path", f"{path}, which does not exist", _SAVED) from None
-        except _UNREADABLE as problem:
-            raise InputError("path", f"{path} ({problem or type(problem).__name__})", _SAVED) from None
+        return read(path, _FORMAT, "MinNuclearNorm.save", cls._rebuilt)
+
+    @classmethod
+    def _rebuilt(cls, head: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> MinNuclearNorm:
+        W, dual, where, values, counts = (arrays[name] for name in ("W", "dual", "where", "values", "counts"))
+        places = (where, None) if where.ndim == 2 else (None, where)
+        data = Observed((W.shape[0], W.shape[1]), head["symmetric"], values, counts, *places)
+        c = NuclearCertificate(W=W, dual=dual, **{name: head[name] for name in _BOUNDS})
+        if _digest(c) != c.digest or data.data_hash() != c.data_hash:
+            raise ValueError("its contents were changed")
+        return cls(c, observed=data, **{name: head[name] for name in _NUMBERS})
 
 
-_FORMAT = "theorykit nuclear norm 1"
-_SAVED = "a file written by MinNuclearNorm.save"
-_UNREADABLE = (  # all that zipfile, numpy and json raise on a file that is not whole
-    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+_FORMAT = "theorykit nuclear norm 2"
+_BOUNDS = ("lower", "upper", "weight_decay", "symmetric", "data_hash", "digest")
+_NUMBERS = ("solver", "iterations", "wall_s")
 
 
 def residual_matrix(data: Observed, W: Floats) -> Floats:
@@ -380,7 +350,7 @@ def min_nuclear_norm(
         Over symmetric W only. Entries (i, j) and (j, i) are then one observation.
     solver : str, optional
         An installed CVXPY solver ("CLARABEL", "SCS", ...), to solve the program as CVXPY states it. Default: our own,
-        alternating directions and then a semismooth Newton proximal point method.
+        interior points and then a semismooth Newton proximal point method.
 
     Returns
     -------

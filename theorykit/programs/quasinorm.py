@@ -84,7 +84,7 @@ def quasinorm_margin(
     y : array_like, shape (n,)
         Labels +1 or -1. Left out with a data set.
     degree : int
-        L > 2. For L = 2 the program is convex: `max_margin(norm=1)`.
+        L > 2, and d**(L/2) at most 2**900. For L = 2 the program is convex: `max_margin(norm=1)`.
     restarts : int
         At least 1.
     seed : int
@@ -97,7 +97,7 @@ def quasinorm_margin(
     Raises
     ------
     InputError
-        What `max_margin` refuses; degree < 3, restarts < 1, seed < 0.
+        What `max_margin` refuses; degree < 3 or too large, restarts < 1, seed < 0.
     NotSeparableError
         No w has a positive margin.
 
@@ -113,7 +113,7 @@ def quasinorm_margin(
     points, given = unpacked(X, y)
     data = matrix("X", points)
     labels = signs("y", given, length=len(data))
-    order = integer("degree", degree, minimum=3)
+    order = integer("degree", degree, minimum=3, maximum=_largest_degree(data.shape[1]))
     count, first = integer("restarts", restarts, minimum=1), integer("seed", seed, minimum=0)
     rng = np.random.default_rng(first)
     convex = max_margin(data, labels, norm=1)
@@ -130,6 +130,11 @@ def quasinorm_margin(
     kkt, strict = _first_and_second_order(data, labels, w, order)
     parts = w, float(values[best]), convex.certificate.upper, order, kkt, strict, values, first
     return QuasinormMargin(*parts, time.perf_counter() - started)
+
+
+def _largest_degree(d: int) -> int:
+    """Return the degree up to which d**(L/2), the quasinorm of d ones, is far from the end of the float range."""
+    return int(2.0 * 900.0 / math.log2(max(d, 2)))
 
 
 def _start(X: NDArray[Any], y: Floats, number: int, rng: np.random.Generator) -> Floats:

@@ -52,7 +52,8 @@ class KernelSVM:
     w : ndarray, shape (P,) or (c, P), or None
         h itself, where features were given.
     margin : float
-        ``min_k <z_k, h> / ||h||``: for the hard margin proved, and within `certificate.gap` of the best possible.
+        ``min_k <z_k, h> / ||h||``, 0 for h = 0: for the hard margin proved, and within `certificate.gap` of the best
+        possible.
     norm : float
         ||h||. Hard margin: h is scaled so that the smallest <z_k, h> is 1, up to round-off, and this is 1/margin.
     support : ndarray of int
@@ -211,6 +212,7 @@ class KernelSVM:
 
 _FORMAT = "theorykit kernel-svm 1"
 _NUMBERS = ("distance_bound", "margin", "norm", "multipliers", "solver", "iterations", "wall_s")
+_NEARLY = 1e-9
 _POOR_GAP = 1e-3
 _LARGEST_ROWS = 2**27
 """Entries of the features of all constraints (1 GiB) up to which several classes are solved on features."""
@@ -378,8 +380,21 @@ def _in_users_units(system: System, pair: Pair, C: float) -> tuple[Floats, Float
     if math.isinf(C):
         smallest = float(relative_margins(system, scale, g)[0].min())
         g, nu = (g / smallest, nu / smallest) if smallest > 0.0 else (g, nu)
+    else:
+        g = _lifted(system, scale, g, nu, C)
     predictor, dual = scale.outward(g, nu)
     return predictor, np.minimum(dual, C)
+
+
+def _lifted(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -> Floats:
+    """Return g, or g made longer by what its margins miss of 1 through round-off: a dear C makes that worth it."""
+    margins = relative_margins(system, scale, g)[0]
+    missed = margins[(margins < 1.0) & (margins > 1.0 - _NEARLY)]
+    if not len(missed):
+        return g
+    longer = g / float(missed.min()) * (1.0 + 2.0**-48)  # and what rounding g costs
+    dual = np.minimum(scale.outward(g, nu)[1], C)
+    return min(g, longer, key=lambda h: bounds(system, scale.outward(h, nu)[0], dual, C)[1])
 
 
 def _shape(data: KernelData, constraints: Constraints) -> tuple[int, ...]:
@@ -404,7 +419,7 @@ def _margin_and_norm(system: System, certificate: KernelCertificate) -> tuple[fl
     if math.isinf(certificate.C):
         return certificate.lower, norm
     smallest = float(relative_margins(system, scale, g)[0].min())
-    return smallest / norm if norm > 0.0 else -math.inf, norm
+    return smallest / norm if norm > 0.0 else 0.0, norm
 
 
 def _not_separable(

@@ -191,10 +191,11 @@ def _draw_result(axes: Axes, result: ClaimResult) -> None:
         _legend(axes)
         return
     low, high = axes.get_ylim()
-    if _known(result.predicted):
-        low, high = min(low, result.predicted), max(high, result.predicted)
+    claimed = 0.0 if result.is_slack and result.predicted is None else result.predicted
+    if _known(claimed):
+        low, high = min(low, claimed), max(high, claimed)
         label = f"theory: {theory(result)}"
-        axes.axhline(result.predicted, color=COLOURS["theory"], ls="--", label=label)
+        axes.axhline(claimed, color=COLOURS["theory"], ls="--", label=label)
     margin = 0.08 * (high - low)
     axes.set_ylim(low - margin, high + margin)  # the control may lie far off, and must not flatten the ladder
     _draw_control(axes, result)

@@ -74,9 +74,11 @@ def setting(result: ClaimResult) -> str:
 
 
 def exponents(result: ClaimResult, equals: str = " = ") -> str:
-    """Return the exponents p and c of a result, as far as it has them."""
+    """Return the exponents p and c of a result, and a start other than the theory's, as far as it has them."""
     known = [(name, result.summary.get(name)) for name in ("p", "c")]
-    return ", ".join(f"{name}{equals}{value:.3g}" for name, value in known if isinstance(value, (int, float)))
+    parts = [f"{name}{equals}{value:.3g}" for name, value in known if isinstance(value, (int, float))]
+    init = result.summary.get("init")
+    return ", ".join([*parts, f"init{equals}{init}"] if isinstance(init, str) else parts)
 
 
 def comparison(results: Sequence[ClaimResult]) -> str:
@@ -142,6 +144,12 @@ def notes(result: VerificationResult) -> list[str]:
             found.append(f"{where} raised {item.failure['type']}: {item.failure['message']}")
         if item.reason:
             found.append(f"{where} is not applicable: {item.reason}")
+    earlier = sum(item.recalled > 0 for item in result.results)
+    if earlier:
+        found.append(
+            f"{earlier} of {len(result.results)} results were finished, whole or in part, by earlier runs with the "
+            "same settings and code; --fresh computes them again"
+        )
     return found + [broken_text(entry) for entry in result.broken] + [f"warning: {odd}" for odd in result.warnings]
 
 
@@ -155,7 +163,7 @@ def broken_text(entry: dict[str, str]) -> str:
 
 def theory(result: ClaimResult) -> str:
     """Return what the claim says about the number: a value, or for a slack a bound."""
-    return f"≥ {number(result.predicted)}" if result.is_slack else number(result.predicted)
+    return f"≥ {number(result.predicted or 0.0)}" if result.is_slack else number(result.predicted)
 
 
 def coincide(results: Sequence[ClaimResult]) -> bool:

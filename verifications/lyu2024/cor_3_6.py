@@ -45,8 +45,15 @@ class EarlyDirection(Claim):
             Control("the angle between both directions", self._angle_between, shared=True),
         )
 
-    def _angle(self, instance: Instance, problem: Problem, norm: int, predicted: float) -> Measurement:
-        snapshot = self.flow(problem, 1.0 - instance.c).at(tau=window(problem.log_alpha, instance.c)[0])
+    def broken(self) -> Sequence[Control]:
+        """Return the same angle at the other end of the window."""
+        return (Control("at T⁺ instead of T⁻", lambda i, problem: self._angle(i, problem, 2, 0.0, late=True)),)
+
+    def _angle(
+        self, instance: Instance, problem: Problem, norm: int, predicted: float, *, late: bool = False
+    ) -> Measurement:
+        tau = window(problem.log_alpha, instance.c)[late]
+        snapshot = self.flow(problem, tau_end=tau).at(tau=tau)
         separator = self.max_margin(instance.data, norm)
         measured = angle(snapshot.weights, separator.w)
         uncertain = (separator.distance_bound or 0.0) / float(np.linalg.norm(separator.w))

@@ -9,6 +9,7 @@ import numpy as np
 
 from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.models import DiagonalNet
 from theorykit.predictors import window
 from theorykit.programs import kkt_residuals
 
@@ -62,6 +63,10 @@ class ReachesKKT(_Late):
             ),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return another norm: the KKT residual of w in the max l2-margin program."""
+        return (Control("w at a KKT point of min ½‖w‖²", self._residual_in_w),)
+
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the KKT residual and the cosines along one flow of moderate scale."""
         trajectory = self.flow(instance.at(80.0), S_END)
@@ -83,6 +88,14 @@ class ReachesKKT(_Late):
             }
         ]
 
+    def _residual_in_w(self, instance: Instance, problem: Problem) -> Measurement:
+        snapshot = self.flow(problem, S_END).at(tau=window(problem.log_alpha, instance.c)[1])
+        signed = instance.data.X * instance.data.y[:, None]
+        value, other = (
+            kkt_residuals(w, signed @ w, signed, 1).residual for w in (snapshot.weights, snapshot.companion_weights)
+        )
+        return Measurement(value, 0.0, abs(value - other))
+
     def _residual(self, instance: Instance, problem: Problem, tau: float) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=tau)
         companion = snapshot.companion.log_coordinates(np.array([snapshot.log_tau]))
@@ -96,6 +109,7 @@ class ReachesKKT(_Late):
         logs = np.concatenate([log_u, log_v])
         theta = np.exp(logs - logs.max())  # only the direction counts, and |theta| may leave the float range
         signed = instance.data.X * instance.data.y[:, None]
+        assert isinstance(instance.model, DiagonalNet)
         q = signed @ instance.model.weights(theta)
         gradients = instance.model.features(signed, theta)
         found = kkt_residuals(theta, q, gradients, degree)
@@ -131,12 +145,25 @@ class GlobalMargin(_Late):
             ),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return another norm: the ratio of l2-margins."""
+        return (Control("the global ℓ2 one", self._ratio_of_l2_margins),)
+
     def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
         """Return the ratio at the largest scale, and that of the early predictor."""
         return {
             "ℓ1-margin ratio at the largest α": self.measure(instance, problem, "as-printed").measured,
             "ℓ1-margin ratio of the ℓ2 direction": self._ratio_of_early(instance, problem).predicted,
         }
+
+    def _ratio_of_l2_margins(self, instance: Instance, problem: Problem) -> Measurement:
+        snapshot = self.flow(problem, S_END).at(tau=window(problem.log_alpha, instance.c)[1])
+        largest = self.max_margin(instance.data, 2).certificate.lower
+        value, other = (
+            float((instance.data.y * (instance.data.X @ w)).min() / np.linalg.norm(w)) / largest
+            for w in (snapshot.weights, snapshot.companion_weights)
+        )
+        return Measurement(value, 1.0, abs(value - other))
 
     def _ratio(self, instance: Instance, problem: Problem, tau: float, predicted: float) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=tau)

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.stats import beta
 
 from theorykit import Problem, SaveAt, Trajectory, gradient_flow
-from theorykit.checking import Claim, Control, Instance, Measurement, Source
+from theorykit.checking import Claim, Control, Instance, Measurement, Source, clopper_pearson
 from theorykit.experiments import build_problem, load_experiment
 from theorykit.models import DiagonalNet
 
-_CONFIDENCE = 0.99
 _S_END, _POINTS = 2.5, 100
 _COARSER = 100.0  # accuracies need fewer digits than limits: rtol 1e-6 by default
 
@@ -65,6 +63,10 @@ class _Figure(Claim):
         """Return the same flow from shuffled training labels."""
         return (Control("training labels shuffled", lambda instance, problem: self._slack(_shuffled(instance))),)
 
+    def broken(self) -> Sequence[Control]:
+        """Return another time: what holds of the test accuracy before the transition, to the end."""
+        return (Control("no transition", lambda instance, problem: self._slack(instance, self._without_transition())),)
+
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return both accuracies and the cosines to both predictors against s."""
         trajectory = self._flow(instance)
@@ -103,11 +105,17 @@ class _Figure(Claim):
             ).raise_for_status(),
         )
 
-    def _slack(self, instance: Instance) -> Measurement:
+    def _bounds(self) -> tuple[Bound, ...]:
+        return self.bounds["paper" if self.tools.profile == "paper" else "quick"]
+
+    def _without_transition(self) -> tuple[Bound, ...]:
+        trained, early, _ = self._bounds()
+        return trained, replace(early, end=_S_END)
+
+    def _slack(self, instance: Instance, bounds: tuple[Bound, ...] | None = None) -> Measurement:
         """Return the slack of the bound that is nearest to being missed."""
         trajectory = self._flow(instance)
-        bounds = self.bounds["paper" if self.tools.profile == "paper" else "quick"]
-        pairs = [_slack_of(bound, trajectory, instance) for bound in bounds]
+        pairs = [_slack_of(bound, trajectory, instance) for bound in bounds or self._bounds()]
         missed = [pair for pair in pairs if pair[0] < 0.0]
         # where all hold, the bounds on test accuracy say more than the half sample of training accuracy
         slack, error = min(missed or pairs[1:], key=lambda pair: pair[0] - pair[1])
@@ -168,16 +176,9 @@ def _slack_of(bound: Bound, trajectory: Trajectory, instance: Instance) -> tuple
     if bound.statistic == "train_accuracy":  # a count of samples, without sampling error: half a sample is the slack
         return value - bound.level + 0.5 / instance.data.n, 0.0
     assert instance.data.test is not None
-    low, high = _clopper_pearson(value, instance.data.test.n)
+    count = instance.data.test.n
+    low, high = clopper_pearson(round(value * count), count)
     return (value - bound.level, value - low) if bound.above else (bound.level - value, high - value)
-
-
-def _clopper_pearson(share: float, count: int) -> tuple[float, float]:
-    """Return the exact 99 % confidence interval of a frequency."""
-    hits, tail = round(share * count), 0.5 * (1.0 - _CONFIDENCE)
-    low = beta.ppf(tail, hits, count - hits + 1) if hits > 0 else 0.0
-    high = beta.ppf(1.0 - tail, hits + 1, count - hits) if hits < count else 1.0
-    return float(low), float(high)
 
 
 def _shuffled(instance: Instance) -> Instance:

@@ -84,6 +84,10 @@ class FirstOrder(_Transition):
             Control("at log(α)/(Lλ) instead", lambda i, p: self._time(i, p, 1.0 / i.model.degree), shared=True),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return a time that is 5 % later."""
+        return (Control("at 1.05 log(α)/λ", lambda i, p: self._time(i, p, 1.05), shared=True),)
+
     def _at_log_a(self, instance: Instance, problem: Problem) -> Measurement:
         return self._time(instance, problem, problem.log_A / problem.log_alpha / instance.model.degree)
 
@@ -124,6 +128,10 @@ class SecondOrder(_Transition):
             Control("coefficient 1/(L+1)", lambda i, p: self._lead(p, 1.0 / (i.model.degree + 1)), shared=True),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return twice the coefficient."""
+        return (Control("coefficient 2/L", lambda i, p: self._lead(p, 2.0 / i.model.degree), shared=True),)
+
     def _lead(self, problem: Problem, predicted: float) -> Measurement:
         tau, error = self.left_init(problem)
         return Measurement(problem.log_alpha - tau, predicted, error)
@@ -156,6 +164,10 @@ class Width(_Transition):
             Control("a fixed share of log(α)/λ", lambda i, p: self._log_width(i, p, 1.0), shared=True),
             Control("growing like √log α", lambda i, p: self._log_width(i, p, 0.5), shared=True),
         )
+
+    def broken(self) -> Sequence[Control]:
+        """Return a width that shrinks."""
+        return (Control("shrinking like 1/√log α", lambda i, p: self._log_width(i, p, -0.5), shared=True),)
 
     def _log_width(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
         trajectory = self.flow(problem, S_END)

@@ -73,7 +73,10 @@ def smallest_step(t):
 @compiled(boolean(VECTOR))
 def all_finite(x):
     """Return whether no entry is infinite or nan."""
-    return bool(np.all(np.isfinite(x)))
+    good = True
+    for i in range(x.shape[0]):
+        good = good and math.isfinite(x[i])
+    return good
 
 
 @compiled(

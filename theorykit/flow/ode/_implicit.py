@@ -112,6 +112,18 @@ def _factor_all(kind, j, h, gamma, mu, real, pairs, pivots):
     return good
 
 
+@compiled(types.void(MATRIX, MATRIX, MATRIX))
+def _mix(weights, x, out):
+    """Write weights (s, s) times x (s, n): loops, since a call of BLAS costs more than so few rows."""
+    out[:, :] = 0.0
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            a = weights[i, j]
+            if a != 0.0:
+                for k in range(x.shape[1]):
+                    out[i, k] += a * x[j, k]
+
+
 @compiled(
     types.Tuple((boolean, int64, float64, float64))(
         types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, float64, VECTOR, float64, float64,
@@ -129,7 +141,7 @@ def _newton(
     most = 7 + (5 * (s - 3)) // 2
     rate, previous = 0.0, 0.0
     stage, single, double = np.empty(n), np.empty(n), np.empty(n, dtype=np.complex128)
-    w[:, :] = np.dot(inverse, z)
+    _mix(inverse, z, w)
     for iteration in range(most):
         for i in range(s):
             for k in range(n):
@@ -138,7 +150,7 @@ def _newton(
             counts[EVALUATIONS] += 1
             if not all_finite(f[i]):
                 return False, iteration + 1, math.inf, eta
-        g[:, :] = np.dot(inverse, f)
+        _mix(inverse, f, g)
         size = 0.0
         for k in range(n):
             single[k] = g[0, k] - gamma / h * w[0, k]
@@ -176,7 +188,7 @@ def _newton(
             if rate >= 1.0 or rate ** (most - 1 - iteration) / (1.0 - rate) * size > tolerance:
                 return False, iteration + 1, rate, eta
             eta = rate / (1.0 - rate)
-        z[:, :] = np.dot(transform, w)
+        _mix(transform, w, z)
         if size == 0.0 or eta * size < tolerance:
             return True, iteration + 1, rate, eta
         previous = size

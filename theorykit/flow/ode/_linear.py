@@ -12,7 +12,7 @@ from theorykit.flow.ode._drive import COUNTS, EVALUATIONS, LINEAR, MATRIX, RHS, 
 
 DENSE, LOW_RANK, KRYLOV = range(3)
 KRYLOV_SIZE = 40  # largest dimension of the Krylov space
-_SMALL = 48  # up to here plain loops are faster than LAPACK, which then inverts
+SMALL = 48  # up to here plain loops are faster than LAPACK, which then inverts
 
 PIVOTS, COMPLEX, COMPLEX_VECTOR = int64[::1], types.Array(complex128, 2, "C"), types.Array(complex128, 1, "C")
 
@@ -21,7 +21,7 @@ PIVOTS, COMPLEX, COMPLEX_VECTOR = int64[::1], types.Array(complex128, 2, "C"), t
 def factor_dense(a, pivots):
     """Replace a (n, n) by its LU factors with row pivots, or by its inverse where it is large; False if singular."""
     n = a.shape[0]
-    if n > _SMALL:
+    if n > SMALL:
         for i in range(n):
             for j in range(n):
                 if not (math.isfinite(a[i, j].real) and math.isfinite(a[i, j].imag)):
@@ -52,7 +52,7 @@ def factor_dense(a, pivots):
 def solve_dense(a, pivots, x):
     """Solve in place with what `factor_dense` made."""
     n = a.shape[0]
-    if n > _SMALL:
+    if n > SMALL:
         x[:] = np.dot(a, x)
         return
     for k in range(n):

@@ -161,7 +161,12 @@ def integrate(
         integrator = Integrator(own, start, *span, method, first)
         keep = dense and factor == 1.0
         runs.append(Run(integrator, at_times, state_times, save, watched, stop, max_steps, keep))
-    _go(runs, checkpoint, checkpoint_every, _fingerprint(system, start, span, method, at_times, state_times, watched))
+    if checkpoint is None:
+        for run in runs:
+            run.go()
+    else:
+        fingerprint = _fingerprint(system, start, span, method, at_times, state_times, watched)
+        _go_on(runs, checkpoint, checkpoint_every, fingerprint)
     return _solution(runs, companion or confirm, confirm, method)
 
 
@@ -305,16 +310,15 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _go(runs: list[Run], path: str | os.PathLike[str] | None, every: float, fingerprint: str) -> None:
+def _go_on(runs: list[Run], path: str | os.PathLike[str], every: float, fingerprint: str) -> None:
     """Run all, one after the other, from the checkpoint where there is one."""
     from theorykit.flow.ode import checkpoint
 
     def keep() -> None:
-        assert path is not None
         arrays = {f"{k}_{key}": value for k, run in enumerate(runs) for key, value in run.pack().items()}
         checkpoint.write(path, arrays | {"fingerprint": np.array(fingerprint), "runs": np.array(len(runs))})
 
-    kept = checkpoint.read(path, fingerprint) if path is not None else None
+    kept = checkpoint.read(path, fingerprint)
     if kept is not None:
         if int(kept["runs"]) != len(runs):
             raise InputError(
@@ -323,8 +327,8 @@ def _go(runs: list[Run], path: str | os.PathLike[str] | None, every: float, fing
         for k, run in enumerate(runs):
             run.unpack({key.removeprefix(f"{k}_"): value for key, value in kept.items() if key.startswith(f"{k}_")})
     for run in runs:
-        run.go(every, keep if path is not None else None)
-    if path is not None and os.path.exists(path):
+        run.go(every, keep)
+    if os.path.exists(path):
         os.remove(path)
 
 

@@ -181,12 +181,13 @@ class Radau:
     ) -> tuple[int, int]:
         """Take at most `most` steps."""
         from theorykit.flow.ode._implicit import advance, no_jacobian
-        from theorykit.flow.ode._linear import DENSE, KRYLOV, LOW_RANK
+        from theorykit.flow.ode._linear import DENSE, KRYLOV, LOW_RANK, SMALL
 
         r, m, given = self.tableau, point.memory, system.jacobian
-        # the factors of small systems, as of LAPACK, only wait for one another on several threads
-        threads = one_blas_thread() if system.affordable and system.n <= _DENSE_LIMIT else contextlib.nullcontext()
         kind = LOW_RANK if system.low_rank is not None else DENSE if system.affordable else KRYLOV
+        # the factors of middling systems, by LAPACK, only wait for one another on several threads
+        lapack = system.affordable and system.n <= _DENSE_LIMIT and not (kind == DENSE and system.n <= SMALL)
+        threads = one_blas_thread() if lapack else contextlib.nullcontext()
         with threads:
             result: tuple[int, int] = advance(
                 system.rhs.pointer, given.pointer if given else no_jacobian, system.rhs.pack,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from theorykit.flow.ode.events import Found, Watch, Zero
 from theorykit.flow.ode.methods import Array, Record
 from theorykit.flow.ode.stepping import Integrator, Status
 
-_FIRST_CHUNK, _CHUNK_SECONDS = 64, 0.1
+_FIRST_CHUNK, _CHUNK_SECONDS = 256, 0.1
 
 Statistic = Callable[[float, Array], Any]
 
@@ -60,7 +61,7 @@ class Run:
         self.watches = [Watch(event, integrator.t, integrator.y) for event in events]
         self._keep(integrator.t, integrator.y)
 
-    def go(self, every: float, checkpoint: Callable[[], None] | None) -> None:
+    def go(self, every: float = math.inf, checkpoint: Callable[[], None] | None = None) -> None:
         """Run to the end, and call `checkpoint` about every so many seconds between chunks of steps."""
         last = time.perf_counter()
         while self.integrator.status is Status.RUNNING:

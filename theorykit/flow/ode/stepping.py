@@ -15,7 +15,7 @@ from theorykit.flow.ode import _drive
 from theorykit.flow.ode.methods import Array, Method, Point, Radau, Record, System, method
 
 _RECORD_ENTRIES = 500_000  # floats of dense output held at a time
-_AUTO_CHUNK = 64  # steps after which "auto" looks whether an implicit method is still worth its price
+_AUTO_CHUNK = 128  # steps after which "auto" looks whether an implicit method is still worth its price
 _WORTH = 200.0  # explicit steps left that are cheaper than to change the method
 _STABILISED_WORTH = 1e6  # explicit steps left up to which a stabilised method, in about their square root, is cheaper
 

@@ -1,0 +1,162 @@
+"""Theorem 3.10 and Lemma D.8: after the transition a regression net is bounded, and a KKT point of R2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from theorykit import Problem, Trajectory
+from theorykit.checking import Control, Instance, Measurement, Source
+from theorykit.models import CNN, MLP, DiagonalNet
+from theorykit.predictors import norm_bound, window
+
+from ._regression import EARLY_LADDERS, POWER_LAW, Regression, decisive, kkt_residual, regression_instances, target_norm
+
+_C = 0.5
+_SCALES = (40.0, 80.0, 160.0, 320.0, 640.0)
+_OF_NETS = 0.3  # c of the nets
+
+
+class _Late(Regression):
+    """What both claims about the time after the transition share."""
+
+    ladders: ClassVar[Mapping[str, tuple[float, ...]]] = {"quick": _SCALES, "full": _SCALES, "paper": _SCALES}
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Diagonal nets with L = 2, 3, 4, and c = 1/2."""
+        for instance in regression_instances(rng, lambda degree: _C):
+            if isinstance(instance.model, DiagonalNet):
+                yield instance
+
+    def late(self, problem: Problem) -> Trajectory:
+        """Return the flow up to T^+_c."""
+        return self.flow(problem, 1.0 + (_C if isinstance(problem.model, DiagonalNet) else _OF_NETS))
+
+
+class ReachesInterpolatingKKT(_Late):
+    """For c > 0 there are times t_k in [log(alpha)/lambda, T^+_c] at which |theta(t_k)| is bounded and every limit
+    point of theta(t_k) is a KKT point of min |theta|^2/2 subject to f_i(theta) = y_i. Exhibited at t_k = T^+_c with
+    c = 1/2.
+    """
+
+    id, title, kind = "lyu2024.thm-3.10", "A KKT point of R2 is reached", "existence"
+    source = Source("lyu2024", "Theorem 3.10")
+    quantity = "KKT residual at T⁺"
+    judged = (
+        "The KKT residual of R2 at T⁺ (root of the sum of squares of stationarity, with the best multipliers, and of "
+        "the relative violation of f = y) is extrapolated in log(alpha) and must tend to 0, and so must log |θ| over "
+        "log(alpha), each with an error below 0.1 (1 is the residual of a point that fits no multipliers)."
+    )
+    expansion = POWER_LAW
+    resolution = 0.1
+
+    def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
+        """Measure residual and norm at T^+_c."""
+        return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1])
+
+    def controls(self) -> Sequence[Control]:
+        """Return the same before the transition, and at it."""
+        return (
+            Control("KKT already at T⁻", lambda i, p: self._residual(i, p, window(p.log_alpha, i.c)[0])),
+            Control("KKT at log(α)/λ", lambda i, p: self._residual(i, p, p.log_alpha)),
+        )
+
+    def broken(self) -> Sequence[Control]:
+        """Return the program for other targets."""
+        return (Control("KKT for rotated targets", self._rotated),)
+
+    def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
+        """Return the KKT residual along one flow of moderate scale."""
+        trajectory = self.late(instance.at(self.ladders["quick"][1]))
+        s = np.linspace(0.6, 1.0 + instance.c, 60)
+        found = [kkt_residual(instance, trajectory.at(s=float(value))) for value in s]
+        return [
+            {
+                "label": f"log α = {self.ladders['quick'][1]:g}, {instance.model.name}, L = {instance.model.degree}",
+                "s": s.tolist(),
+                "curves": {"KKT residual": found},
+                "marks": {"T⁺": 1.0 + instance.c},
+                "quantity": "KKT residual of R2",
+            }
+        ]
+
+    def _rotated(self, instance: Instance, problem: Problem) -> Measurement:
+        return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1], shift=1)
+
+    def _residual(self, instance: Instance, problem: Problem, tau: float, shift: int = 0) -> Measurement:
+        snapshot, targets = self.late(problem).at(tau=tau), np.roll(instance.data.y, shift)
+        value, error = snapshot.estimate(lambda now: kkt_residual(instance, now, targets))
+        size, other = snapshot.estimate(lambda now: now.log_norm)
+        norm = Measurement(size / problem.log_alpha, 0.0, other / problem.log_alpha)
+        return Measurement(value, 0.0, error, also=(norm,), extra={"residual at the largest α": value})
+
+
+class NetsReachKKT(ReachesInterpolatingKKT):
+    """The same for smooth nets, exhibited at t_k = T^+_c with c = 0.3."""
+
+    id, title = "lyu2024.thm-3.10-nets", "A KKT point of R2 is reached by nets"
+    ladders = EARLY_LADDERS
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Nets with two and three layers and a convolutional one, activation z^2."""
+        for instance in regression_instances(rng, lambda degree: _OF_NETS):
+            if isinstance(instance.model, (MLP, CNN)):
+                yield instance
+
+
+class NormIsBounded(_Late):
+    """|theta(t)| = O(1) for t in [log(alpha)/lambda, T^+_c]: with the radius r of a ball in which the tangent kernel
+    keeps half of its smallest eigenvalue nu and C of Lemma D.2, |theta|^2 <= (C/r)^(2/L) (|theta_bar| + r)^2 + 32 n L^2
+    |y|^2 lambda/(nu^2 (C/r)^(4(L-1)/L)) there (with C/r replaced by 1 where it is smaller), since the loss with weight
+    decay falls.
+    """
+
+    id, title, kind = "lyu2024.lem-d8", "Parameters are bounded after the transition", "inequality"
+    source = Source("lyu2024", "Lemma D.8")
+    quantity = "smallest slack of log |θ|"
+    judged = (
+        "At every accepted step from log(alpha)/lambda to T⁺ (c = 1/2, of nets 0.3) log |θ| must be below that of "
+        "the bound (predictors.norm_bound), which does not grow with alpha, at every scale."
+    )
+    expansion = None
+    ladders = EARLY_LADDERS
+
+    def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
+        """Diagonal nets with L = 2, 3, 4, and smooth nets."""
+        diagonal = regression_instances(rng, lambda degree: _C)
+        for instance in diagonal:
+            if isinstance(instance.model, DiagonalNet):
+                yield instance
+            elif isinstance(instance.model, (MLP, CNN)):
+                yield replace(instance, c=_OF_NETS)
+
+    def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
+        """Return the smallest slack."""
+        return self._slack(instance, problem, problem.log_alpha, 0.0)
+
+    def controls(self) -> Sequence[Control]:
+        """Return a bound that holds from an earlier time."""
+        return (Control("from log(α)/(2λ) on", lambda i, p: self._slack(i, p, 0.5 * p.log_alpha, 0.0)),)
+
+    def broken(self) -> Sequence[Control]:
+        """Return a bound that falls."""
+        return (Control("|θ| = O(α^-0.2)", lambda i, p: self._slack(i, p, p.log_alpha, -0.2)),)
+
+    def _slack(self, instance: Instance, problem: Problem, begin: float, power: float) -> Measurement:
+        """Hold |theta| from a slow time on against the bound times alpha^power."""
+        bound = norm_bound(
+            n=instance.data.n, degree=instance.model.degree, log_weight_decay=problem.log_weight_decay,
+            ball=self.ball(instance), target_norm=target_norm(instance), size=float(np.linalg.norm(problem.direction)),
+        )  # fmt: skip
+        trajectory = self.late(problem)
+        ends = trajectory.step_ends
+        times = np.concatenate([[math.log(begin)], ends[np.exp(ends) > begin]])
+        last = trajectory.at(log_tau=float(times[-1]))
+        own, other = (path.statistics(times, ["log_norm"])["log_norm"] for path in (last.path, last.companion))
+        limit = math.log(bound) + power * problem.log_alpha
+        slacks = [(limit - value, error) for value, error in zip(own, np.abs(own - other), strict=True)]
+        return Measurement(*decisive(slacks))
