@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
 from theorykit.flow.model_flow import Integration, Segment, check_scale, integrate, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
@@ -177,10 +178,11 @@ class ModelPath:
     def statistics(self, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
         """Return each statistic at each time, shape (k,)."""
         names = self.names if names is None else list(names)
-        rows = [self._statistics(float(log_tau), set(names)) for log_tau in log_taus]
-        columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else names)}
-        if any(name.startswith("test_") for name in names):
-            columns |= self._on_test_points(log_taus)
+        with one_blas_thread():
+            rows = [self._statistics(float(log_tau), set(names)) for log_tau in log_taus]
+            columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else names)}
+            if any(name.startswith("test_") for name in names):
+                columns |= self._on_test_points(log_taus)
         return {name: columns[name] for name in names}
 
     def _statistics(self, log_tau: float, wanted: set[str]) -> dict[str, float]:

@@ -18,8 +18,8 @@ _END = 1.5  # s to which the flows of diagonal nets are followed, as for Theorem
 
 class RegressionTransition(Regression):
     """For regression lambda t* = log(alpha) + O(1), without the log log A of classification: t* is the time at which
-    delta = e^(lambda t) theta/alpha - theta_bar has half the norm of theta_bar (other models than diagonal nets: half
-    the norm of h*, where that is smaller).
+    delta = e^(lambda t) theta/alpha - theta_bar has half the norm of theta_bar (other models than diagonal nets: a
+    quarter, or a quarter of the norm of h* where that is smaller).
     """
 
     id, title, kind = "lyu2024.transition-regression", "Transition of regression at log α / λ + O(1)", "limit"
@@ -46,9 +46,9 @@ class RegressionTransition(Regression):
 
     def _lead(self, instance: Instance, problem: Problem, predicted: float) -> Measurement:
         if isinstance(instance.model, DiagonalNet):
-            share, trajectory = 1.0, self.flow(problem, _END)
+            share, trajectory = 0.5, self.flow(problem, _END)
         else:
             size = float(np.linalg.norm(problem.direction))
-            share, trajectory = min(1.0, self.interpolant(instance).norm / size), self.early(problem)
-        event = trajectory.crossings(Crossing("log_delta", math.log(0.5 * share), direction=1))[0]
+            share, trajectory = 0.25 * min(1.0, self.interpolant(instance).norm / size), self.early(problem)
+        event = trajectory.crossings(Crossing("log_delta", math.log(share), direction=1))[0]
         return Measurement(problem.log_alpha - event.tau, predicted, event.error)
