@@ -16,7 +16,7 @@ from theorykit.checking.measurement import clopper_pearson
 
 Floats = NDArray[np.float64]
 
-_RTOL = 0.03  # of the accuracy that curves need; its square root follows that of the run: the cost grows faster
+_RTOL = 0.03  # what curves need; it follows the run's tolerance slowly, since kinks make tight ones dear
 _LEVEL = 0.5  # at which a jump is timed
 _POINTS = 120
 
@@ -42,7 +42,7 @@ class Curves:
         cls, tools: Tools, problem: Problem, *, tau_end: float | None = None, log_t_end: float | None = None
     ) -> Curves:
         """Return those of a problem, computed once for all claims of a run."""
-        rtol = _RTOL * min(1.0, math.sqrt(tools.rtol / 1e-8))
+        rtol = _RTOL * min(1.0, (tools.rtol / 1e-8) ** 0.25)
         decays = log_t_end is None
         key = ("curves", problem.data.fingerprint, problem.model, problem.log_alpha, problem.log_weight_decay,
                problem.direction.tobytes(), tau_end, log_t_end)  # fmt: skip
