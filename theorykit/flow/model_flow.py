@@ -127,6 +127,12 @@ class Integration:
     slaving: tuple[list[float], list[float]]
     lost_from: float
 
+    @property
+    def before_loss(self) -> float:
+        """The log tau of the last step before directions are lost."""
+        times = [time for time in self.slaving[0] if time < self.lost_from]
+        return times[-1] if times else self.lost_from
+
 
 def starts_at_zero(problem: Problem) -> bool:
     """Return whether the output vanishes at theta_bar, on the training and the test inputs."""

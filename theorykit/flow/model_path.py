@@ -66,8 +66,8 @@ class ModelPath:
 
     @property
     def slaving_error(self) -> float:
-        """Relative error that slaving the residual of the squared loss has brought, at the end; 0 where it was not."""
-        return float(self.slaving_errors(np.array([self.end]))[0])
+        """Relative error that slaving the residual has brought, up to where directions are lost; 0 where it was not."""
+        return float(self.slaving_errors(np.array([min(self.end, self.integration.before_loss)]))[0])
 
     def slaving_errors(self, log_taus: Floats) -> Floats:
         """Return that error at each time, shape (k,)."""
