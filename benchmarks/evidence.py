@@ -3,7 +3,7 @@
 1. flows against SciPy on the raw ODE, 50 random problems;
 2. programs of every kind against other solvers, 200 random instances each, with 1 000 changed certificates
    that must be refused, the exact proofs of infeasible ones, and answers known beforehand;
-3. models against loops in many digits;
+3. models against loops in many digits, flows and kernels of random small nets against PyTorch;
 4. error estimates of the general integrators on 1 000 random problems;
 5. verdicts on synthetic ladders, slacks and frequencies of known truth, 1 000 of each kind (docs/calibration.md);
 6. every claim of the ledger broken on purpose and refuted; the same bits on one job and on two; other seeds;
@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("oracle", "conformance")]
 
-_FLOWS, _INSTANCES, _TAMPERED, _INFEASIBLE, _PROBLEMS, _LADDERS = 50, 200, 1000, 100, 1000, 1000
+_FLOWS, _INSTANCES, _TAMPERED, _INFEASIBLE, _PROBLEMS, _NETS, _LADDERS = 50, 200, 1000, 100, 1000, 20, 1000
 
 
 def main() -> int:
@@ -152,6 +152,18 @@ def models(out: Path) -> tuple[bool, str]:
     return all(row[name] < 1e-11 for row in rows for name in errors), _table(rows)
 
 
+def pytorch(out: Path) -> tuple[bool, str]:
+    """Flows of random small nets against gradient descent of small step in PyTorch, their kernels against autograd."""
+    try:
+        import torch_agreement
+    except ImportError:
+        return True, "not run: PyTorch is not installed (pip install torch)"
+    rows = torch_agreement.run(_NETS, 0)
+    slopes = [row["slope"] for row in rows]
+    good = all(abs(slope - 1.0) < 0.1 for slope in slopes) and all(row["ntk"] < 1e-12 for row in rows)
+    return good, f"{_table(rows)}\n\nerror per step size: slope from {min(slopes):.3f} to {max(slopes):.3f}"
+
+
 def integrators(out: Path) -> tuple[bool, str]:
     """Error estimates of the general integrators against references at 1e-13: they must cover 95 % of the errors."""
     import ode_error_agreement
@@ -258,6 +270,10 @@ def bad_input(out: Path) -> tuple[bool, str]:
         ["simulate", "fig-1a", *small, "--set", "problem.loss='logistik'"],
         ["simulate", "fig-1a", *small, "--out", "/proc/theorykit"],
         ["simulate", "fig-1a", "--sett", "x=1"],
+        ["simulate", "fig-1a", "--resume"],
+        ["simulate", "fig-3", "--set", "data.fraction=1e-9"],
+        ["simulate", "fig-3", "--set", "data.kind=modular", "--set", "data.p=1"],
+        ["simulate", "fig-3", "--set", "model.kind=mlp"],
         ["verify", "lyu2024.thm-3.5x"],
         ["verify", "--profile", "fast"],
         ["verify", "--path", str(folder / "nowhere")],
@@ -317,6 +333,7 @@ PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "nuclear": nuclear,
     "known": known,
     "models": models,
+    "pytorch": pytorch,
     "integrators": integrators,
     "calibration": calibration,
     "ledger": ledger,

@@ -15,6 +15,17 @@ import pytest
 Run = Callable[..., Any]
 
 
+_MODELS = {
+    "cnn": '[data]\nkind = "digits"\n[model]\nkind = "cnn"\nkernel = 9\n[problem]\n',
+    "he": '[data]\nkind = "sparse_sign"\nn = 4\nd = 9\n[model]\nkind = "mlp"\n[predictors]\nkernel = true\n'
+    '[problem]\ninit = "he"\n',
+    "labels": '[data]\nkind = "csv"\npath = "labels.csv"\ntask = "multiclass"\n[model]\nkind = "linear"\n'
+    '[problem]\nloss = "cross_entropy"\n',
+    "square": '[data]\nkind = "matrix_entries"\nentries = [[0, 1]]\nvalues = [1.0]\nshape = [2, 3]\n'
+    '[model]\nkind = "matrix_factorization"\n[problem]\nloss = "squared"\n',
+}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -53,6 +64,16 @@ Run = Callable[..., Any]
         ("simulate fig-1a --set problem.loss=squard", "did you mean 'squared'"),
         ("simulate fig-1a --set flow.rtol=0.5", "flow.rtol"),
         ("simulate fig-1a --set data.n=1000000000000", "n: got 1000000000000, which takes"),
+        ("simulate fig-1a --resume", "--resume: got no --out"),
+        ("simulate fig-3 --set data.fraction=1e-9", "at least one observed entry"),
+        ("simulate fig-3 --set problem.init=twin", "problem.init: got 'twin'"),
+        ("simulate fig-3 --set model.kind=mlp", "wanted matrix_factorization"),
+        ("simulate fig-3 --set data.kind=modular --set data.p=1", "data.p: got 1; wanted an integer >= 2"),
+        ("simulate TMP/cnn.toml", "kernel: got 9; wanted at most 8"),
+        ("simulate digits --set model.kind=mlp --set model.widths=[0]", "model.widths: got 0"),
+        ("simulate TMP/he.toml", "zero output"),
+        ("simulate TMP/labels.toml", "class numbers, integers from 0"),
+        ("simulate TMP/square.toml", "a square matrix"),
         ("simulate /dev/zero", "a device or a pipe"),
         ("simulate LONG", "experiment"),
         ("simulate fig-1a --out LONG", "out: got"),
@@ -66,6 +87,9 @@ def test_bad_input_is_one_line_and_exit_code_2(run: Run, suite: Any, tmp_path: P
     (tmp_path / "sub").mkdir()
     (tmp_path / "file").write_text("kept", encoding="utf-8")
     (tmp_path / "file.toml").write_text("not = [toml", encoding="utf-8")
+    (tmp_path / "labels.csv").write_text("a,y\n1,0\n2,-1\n", encoding="utf-8")
+    for name, text in _MODELS.items():
+        (tmp_path / f"{name}.toml").write_text(text + "alpha = 2.0\nweight_decay = 0.1\n", encoding="utf-8")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     os.mkfifo(tmp_path / "fifo")
     before = sorted(tmp_path.rglob("*"))

@@ -12,7 +12,9 @@ from theorykit._numerics.errors import InputError
 from theorykit._numerics.validate import integer
 from theorykit.datasets import Dataset
 from theorykit.flow import Problem
-from theorykit.models import HomogeneousModel
+from theorykit.models import HomogeneousModel, check_homogeneous
+
+_SAMPLES = 3  # on which a model is tested
 
 
 class Family(NamedTuple):
@@ -48,7 +50,8 @@ class Instance:
     Raises
     ------
     InputError
-        Names the argument, what came and what was wanted.
+        Names the argument, what came and what was wanted. A model of the user's own that is not homogeneous, or whose
+        gradient is not that of its output: the property that fails, and by how much.
     """
 
     model: HomogeneousModel
@@ -64,6 +67,8 @@ class Instance:
             raise InputError("model", repr(self.model), "a model, such as theorykit.models.DiagonalNet(d=40)")
         if not isinstance(self.data, Dataset):
             raise InputError("data", repr(self.data), "a theorykit.Dataset")
+        if not type(self.model).__module__.startswith("theorykit.models."):  # those are tested where they are made
+            check_homogeneous(self.model, self.data.X[:_SAMPLES]).raise_for_failure()
         if not self.p > 0.0:
             raise InputError("p", f"{self.p}", "a positive exponent: the theory needs weight decay alpha^-p > 0")
         if not 0.0 < self.c < 1.0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,13 @@ Predictors = dict[str, Any]
 
 _MOST_ROWS = 20_000  # samples times outputs of a Gram matrix: 3.2 GB
 _NORMS: dict[str, Any] = {"kernel": 2, "rich": 1}
+
+
+class Block(NamedTuple):
+    """Some points, and the outputs of each predictor there."""
+
+    X: NDArray[Any]
+    wanted: dict[str, Floats]
 
 
 class Comparison(NamedTuple):
@@ -130,24 +138,29 @@ def _scores(f: Floats, y: NDArray[Any], task: str) -> NDArray[Any]:
     return f.argmax(axis=1) == y if task == "multiclass" else np.sign(f) == y
 
 
-def compare(trajectory: Trajectory, index: int, predictors: Predictors, problem: Problem) -> dict[str, Comparison]:
-    """Compare the outputs at a save point with each predictor's: on test points, of a matrix on every entry."""
+def on_points(predictors: Predictors, problem: Problem) -> list[Block]:
+    """Return the points on which outputs are compared, with each predictor's: test points, of a matrix every entry."""
+    return [Block(X, {name: outputs_of(solved, X) for name, solved in predictors.items()}) for X, _ in _points(problem)]
+
+
+def compare(trajectory: Trajectory, index: int, blocks: Sequence[Block]) -> dict[str, Comparison]:
+    """Compare the outputs at a save point with each predictor's."""
+    outputs = [trajectory.outputs(block.X, index) for block in blocks]
     return {
-        name: _compared([(trajectory.outputs(X, index), outputs_of(solved, X)) for X, _ in _points(problem)])
-        for name, solved in predictors.items()
+        name: _compared([(f, block.wanted[name]) for f, block in zip(outputs, blocks, strict=True)])
+        for name in blocks[0].wanted
     }
 
 
-def companion_shift(trajectory: Trajectory, s: float, predictors: Predictors, problem: Problem) -> dict[str, float]:
+def companion_shift(trajectory: Trajectory, s: float, blocks: Sequence[Block]) -> dict[str, float]:
     """Return how far the companion run is away at s, |f - f'|/|f*|: the error of a distance."""
     now = trajectory.at(s=s)
-    blocks = [(now.outputs(X), now.companion_outputs(X), X) for X, _ in _points(problem)]
-    shift = np.sqrt(sum(float(np.sum((f - other) ** 2)) for f, other, _ in blocks))
+    pairs = [(now.outputs(block.X), now.companion_outputs(block.X)) for block in blocks]
+    shift = math.sqrt(sum(float(np.sum((f - other) ** 2)) for f, other in pairs))
     sizes = {
-        name: np.sqrt(sum(float(np.sum(outputs_of(solved, X) ** 2)) for _, _, X in blocks))
-        for name, solved in predictors.items()
+        name: math.sqrt(sum(float(np.sum(block.wanted[name] ** 2)) for block in blocks)) for name in blocks[0].wanted
     }
-    return {name: float(shift / size) for name, size in sizes.items() if size > 0.0}
+    return {name: shift / size for name, size in sizes.items() if size > 0.0}
 
 
 def _points(problem: Problem) -> Iterator[Points]:

@@ -14,12 +14,13 @@ import numpy as np
 from theorykit import datasets
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.serial import replacing, to_json, writable_file
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import path, shown
 from theorykit._version import __version__
 from theorykit.experiments import predict
 from theorykit.experiments.build import dataset_of, problem_of
 from theorykit.experiments.config import Experiment
-from theorykit.experiments.predict import Predictors
+from theorykit.experiments.predict import Block, Predictors
 from theorykit.experiments.schema import Settings
 from theorykit.experiments.table import Table
 
@@ -140,8 +141,12 @@ def run_experiment(
         confirm=confirm,
         progress=progress,
     )
-    table = Table.of(trajectory, _cosines(trajectory, predictors, settings, problem))
-    summary = _summary(experiment, problem, predictors, trajectory) | {"confirmed": confirm, "notes": notes}
+    weights = predict.linear(settings, problem)  # to be compared as such, all others by their outputs
+    with one_blas_thread():  # products are small here, and more threads only wait for each other on a busy machine
+        blocks = predict.on_points(predictors, problem) if predictors and not weights else []
+        table = Table.of(trajectory, _cosines(trajectory, blocks))
+        summary = _summary(experiment, problem, predictors, trajectory, blocks)
+    summary |= {"confirmed": confirm, "notes": notes}
     summary |= {"wall_s": trajectory.wall_s, "wall_total_s": time.perf_counter() - started}
     files = () if folder is None else _write(folder, experiment, table, summary)
     return ExperimentResult(experiment, trajectory, predictors, summary, table, files)
@@ -209,22 +214,23 @@ def _crossings(events: Mapping[str, list[float]], predictors: Predictors) -> lis
     return [Crossing(name, level) for name in there for level in events[name]]
 
 
-def _cosines(
-    trajectory: Trajectory, predictors: Predictors, settings: Settings, problem: Problem
-) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return the cosines of outputs at the save points; of models that are linear in x the flow has those of w."""
-    if predict.linear(settings, problem) or not predictors:
+def _cosines(trajectory: Trajectory, blocks: list[Block]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return the cosines of outputs at the save points."""
+    if not blocks:
         return {}
-    found = [predict.compare(trajectory, k, predictors, problem) for k in range(len(trajectory.s))]
-    return {f"cos_{name}": np.array([row[name].cosine for row in found]) for name in predictors}
+    found = [predict.compare(trajectory, k, blocks) for k in range(len(trajectory.s))]
+    return {f"cos_{name}": np.array([row[name].cosine for row in found]) for name in blocks[0].wanted}
 
 
 def _summary(
-    experiment: Experiment, problem: Problem, predictors: Predictors, trajectory: Trajectory
+    experiment: Experiment, problem: Problem, predictors: Predictors, trajectory: Trajectory, blocks: list[Block]
 ) -> dict[str, Any]:
     data = problem.data
     moments = _read_moments(experiment.settings, trajectory, problem)
-    errors = _add_comparisons(moments, trajectory, predictors, problem, experiment.settings)
+    squared = problem.loss == "squared"
+    errors = _add_comparisons(moments, trajectory, blocks, squared)
+    if squared and not blocks:
+        errors = _add_distances_of_w(moments, trajectory, predictors)
     # a crossing whose error exceeds its time is noise of the start, where nothing has moved yet
     hidden = {} if problem.log_weight_decay > -np.inf else {"tau": None, "error": None}  # of t, past the float range
     events = [asdict(event) | hidden for event in trajectory.events if _located(event, trajectory)]
@@ -278,30 +284,22 @@ def _moment(trajectory: Trajectory, index: int, problem: Problem) -> dict[str, A
 
 
 def _add_comparisons(
-    moments: Mapping[str, dict[str, Any] | None],
-    trajectory: Trajectory,
-    predictors: Predictors,
-    problem: Problem,
-    settings: Settings,
+    moments: Mapping[str, dict[str, Any] | None], trajectory: Trajectory, blocks: list[Block], squared: bool
 ) -> dict[str, float]:
-    """Put distances |f - f*|/|f*| from the interpolants, whose length counts, into `moments`; return their errors.
+    """Put cosines of outputs, and distances |f - f*|/|f*| from interpolants, whose length counts, into `moments`.
 
-    Of models that are linear in x these are |w - w*|/|w*|; of others cosines of outputs, too. An error is the largest
-    distance to the companion run.
+    Returned are the errors of the distances, the largest distance to the companion run.
     """
-    if predict.linear(settings, problem):
-        return _add_distances_of_w(moments, trajectory, predictors) if problem.loss == "squared" else {}
     errors: dict[str, float] = {}
-    for moment in filter(None, moments.values()):
+    for moment in filter(None, moments.values() if blocks else ()):
         clock = next(iter(moment))
         index = int(np.argmin(np.abs(getattr(trajectory, clock) - moment[clock])))
-        found = predict.compare(trajectory, index, predictors, problem)
+        found = predict.compare(trajectory, index, blocks)
         moment |= {f"cos_{name}": compared.cosine for name, compared in found.items()}
-        if problem.loss == "squared":
+        if squared:
             moment |= {f"distance_{name}": compared.distance for name, compared in found.items()}
-        if problem.loss == "squared" and clock == "s":
-            shifts = predict.companion_shift(trajectory, moment["s"], predictors, problem)
-            for name, shift in shifts.items():
+        if squared and clock == "s":
+            for name, shift in predict.companion_shift(trajectory, moment["s"], blocks).items():
                 errors[f"distance_{name}"] = max(errors.get(f"distance_{name}", 0.0), shift)
     return errors
 
@@ -309,6 +307,7 @@ def _add_comparisons(
 def _add_distances_of_w(
     moments: Mapping[str, dict[str, Any] | None], trajectory: Trajectory, predictors: Predictors
 ) -> dict[str, float]:
+    """Put distances |w - w*|/|w*| from the interpolants into `moments`, and return their errors."""
     errors = {f"distance_{name}": 0.0 for name in predictors}
     for moment in (moment for moment in moments.values() if moment is not None and "s" in moment):
         now = trajectory.at(s=moment["s"])
