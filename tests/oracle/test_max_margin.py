@@ -330,7 +330,7 @@ def test_kkt_multipliers_against_every_support():
 
 
 def test_degenerate_signs_on_which_nnls_is_silently_wrong():
-    """863 of the 1024 corners of a cube, labelled by one coordinate: that coordinate alone has the largest margin, 1."""
+    """863 of the 1024 corners of a cube, labelled by one coordinate: that one alone has the largest margin, 1."""
     rng = np.random.default_rng(51439671)
     for _ in range(12):
         X = rng.choice(np.array([-1, 1], dtype=np.int8), (2000, 10))

@@ -59,10 +59,11 @@ class SaveAt:
     num : int
         Number of points, at least 2.
     spacing : {"linear", "log", "loglog"}
-        Evenly in tau (from tau_end/num on); evenly in log t from the first movement of the outputs; or evenly in
-        log log t from log t = 1 on, for flows without weight decay.
-    s, tau : array_like, optional
-        The points themselves (then `num` and `spacing` do not count); increasing and positive.
+        Evenly in tau (from tau_end/num on), evenly in log t from the first movement of the outputs, or evenly in
+        log log t from t = e on, for flows without weight decay, where "linear" is "log".
+    s, tau, log_t : array_like, optional
+        The points themselves (then `num` and `spacing` do not count), at most one of the three; increasing, s and tau
+        positive.
 
     Examples
     --------
@@ -74,21 +75,23 @@ class SaveAt:
     spacing: str = "linear"
     s: ArrayLike | None = None
     tau: ArrayLike | None = None
+    log_t: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         integer("num", self.num, minimum=2, maximum=10**7)
         if self.spacing not in ("linear", "log", "loglog"):
             raise InputError("spacing", repr(self.spacing), "'linear', 'log' or 'loglog'")
-        if self.s is not None and self.tau is not None:
-            raise InputError("s", "both s and tau", "at most one of them")
-        for name in ("s", "tau"):
+        given = [name for name in ("s", "tau", "log_t") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(given[0], f"both {' and '.join(given)}", "at most one of them")
+        for name in given:
+            wanted = "increasing times" if name == "log_t" else "increasing positive times"
             points = getattr(self, name)
-            if points is not None:
-                if isinstance(points, (str, bytes)):
-                    raise InputError(name, repr(points), "increasing positive times")
-                values = vector(name, points)
-                if values.size == 0 or values[0] <= 0.0 or np.any(np.diff(values) <= 0.0):
-                    raise InputError(name, f"{values}", "increasing positive times")
+            if isinstance(points, (str, bytes)):
+                raise InputError(name, repr(points), wanted)
+            values = vector(name, points)
+            if values.size == 0 or np.any(np.diff(values) <= 0.0) or (name != "log_t" and values[0] <= 0.0):
+                raise InputError(name, f"{values}", wanted)
 
 
 @np.errstate(under="ignore")  # e^{-huge} is 0 to every digit, whatever the caller makes of underflow
@@ -172,9 +175,11 @@ def gradient_flow(
 
     Notes
     -----
-    For models other than diagonal nets some flows still end early, with a status, or take long: the squared loss past
-    the transition, where the tangent kernel becomes singular, and ReLU nets at tight tolerances (their kinks are not
-    located).
+    Without weight decay the frames follow the clock of the loss once every sample is fitted (see
+    `theorykit.flow.loss_clock`), so that log t = 10^4 is an ordinary end. With the squared loss at huge A the residual
+    is slaved, also where the tangent kernel becomes singular (see `theorykit.flow.slaved`); `message` says from when on
+    directions are below round-off, and the errors grow from there. ReLU nets at tight tolerances may take long: their
+    kinks are not located.
 
     References
     ----------
@@ -214,7 +219,7 @@ def gradient_flow(
     # bad save points raise before the work
     log_taus_at_end = _save_points(problem, save, log_tau_end, log_tau_end - 1.0)
     if log_taus_at_end[-1] > log_tau_end + 1e-12:
-        name = "s" if save.s is not None else "tau"
+        name = next(name for name in ("s", "tau", "log_t") if getattr(save, name) is not None)
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
@@ -238,7 +243,11 @@ def gradient_flow(
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
     tables = [looser.statistics(log_taus, cheap) for looser in paths[1:]]
-    errors = {name: _distance(stats[name], [table[name] for table in tables]) for name in cheap}
+    slaving = path.slaving_errors(log_taus)
+    errors = {
+        name: _distance(stats[name], [table[name] for table in tables]) + _slaved(name, stats[name], slaving)
+        for name in cheap
+    }
     return Trajectory(
         *times_of(problem, log_taus), stats, errors, find(path, other, tuple(events), log_taus, stats),
         path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
@@ -304,7 +313,14 @@ def _save_points(problem: Problem, save: SaveAt, log_tau_end: float, start: floa
     if save.s is not None:
         return np.log([problem.tau_at(float(s)) for s in np.asarray(save.s)])
     if save.tau is not None:
+        if problem.log_weight_decay == -math.inf:
+            raise InputError(
+                "save", "tau = ... with weight_decay = 0", "log_t = ..., since slow time needs weight decay"
+            )
         return np.log(np.asarray(save.tau, dtype=np.float64))
+    log_lambda = problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0
+    if save.log_t is not None:
+        return np.asarray(save.log_t, dtype=np.float64) + log_lambda
     if save.spacing == "loglog":
         if problem.log_weight_decay > -math.inf or log_tau_end <= 1.0:
             raise InputError("spacing", "'loglog' with weight decay or log_t_end <= 1", "'linear' or 'log'")
@@ -329,6 +345,12 @@ def _distance(values: Floats, others: list[Floats]) -> Floats:
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
     return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
+
+
+def _slaved(name: str, values: Floats, relative: Floats) -> Floats:
+    """Return what a relative error of the parameters does: in proportion to sizes, and to at least 1 for the others."""
+    sizes = np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
+    return np.multiply(relative, sizes, out=np.zeros_like(sizes), where=relative > 0.0)
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:

@@ -410,6 +410,10 @@ def _save_steps(problem: Problem, save: SaveAt, step: float, steps: int) -> NDAr
         points = _taus(problem, save) / (step * math.exp(problem.log_weight_decay))
         if points[-1] > steps + 0.5:
             raise InputError("save", f"points up to step {points[-1]:g}", f"points up to the end, step {steps}")
+    elif save.log_t is not None or save.spacing == "loglog":
+        raise InputError(
+            "save", "points in log t or spacing='loglog' for a descent", "s, tau, or spacing 'log' or 'linear'"
+        )
     elif save.spacing == "log":
         points = np.geomspace(1.0, steps, save.num)
     else:

@@ -100,6 +100,10 @@ class Path:
         """Relative error at which the residual of the squared loss was slaved; 0 where it was not."""
         return SLAVING_ERROR if any(segment.slaved for segment in self.integration.segments) else 0.0
 
+    def slaving_errors(self, log_taus: Floats) -> Floats:
+        """Return that error at each time, shape (k,)."""
+        return np.full(log_taus.size, self.slaving_error)
+
     @property
     def linear(self) -> bool:
         """A diagonal net is linear in x."""

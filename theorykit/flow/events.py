@@ -144,7 +144,7 @@ def find(
     found = []
     for event in events:
         found += paired(path.problem, event, locate(path, event, saved, stats), locate(companion, event, saved, {}))
-    return tuple(sorted(found, key=lambda event: event.tau))
+    return tuple(sorted(found, key=lambda event: event.log_t))
 
 
 def paired(

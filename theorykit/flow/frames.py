@@ -12,12 +12,7 @@ With sigma = alpha e^(-tau) and eps = sigma^(-L), two frames, both exact:
 p_i is the share of sample i in the mean. Every factor of c_i is in one exponent, that of the clock log tau, too.
 
 For the squared loss c_i goes with A~ = sigma^(2(L-1))/lambda (1/lambda in the rich frame) times f_i - y_i, which falls
-to 1/A~ of y: below round-off where A~ is huge. There the residual is slaved: it is what holds df/dtau = -L (f - y) up,
-so that K c = L y with the tangent kernel K, and
-
-    dh/dtau = -L h + L Phi K^(-1) y   (-theta + L Phi K^(-1) y in the rich frame),
-
-up to 1/(A~ K) relative to 1. It is not stiff, and df/dtau = -L (f - y) still draws it to the manifold f = y.
+to 1/A~ of y: below round-off where A~ is huge. There the residual is slaved: see `theorykit.flow.slaved`.
 
 Without weight decay sigma = alpha for all time, the terms -L h and -theta are absent, and lambda is to be read as 1.
 """
@@ -25,6 +20,7 @@ Without weight decay sigma = alpha for all time, the terms -L h and -theta are a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,15 +51,17 @@ class Field:
         Whether the state x is h or theta.
     log_clock : bool
         Whether the clock is log tau (log t without weight decay) instead of tau.
-    slaved : bool
-        Whether the residual of the squared loss is slaved.
     """
 
     problem: Problem
     inputs: Inputs
     frame: str
     log_clock: bool
-    slaved: bool = False
+
+    @property
+    def slaved(self) -> bool:
+        """Whether residuals are slaved."""
+        return False
 
     @cached_property
     def decaying(self) -> bool:
@@ -125,42 +123,31 @@ class Field:
     def cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
         logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
-        factor = self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0)
-        return -signs * np.exp(logs + self.log_shares + factor)
+        return -signs * np.exp(logs + self.log_shares + self._log_factor(log_tau))
 
     @np.errstate(all="ignore")  # a trial point that is too far off gives inf or nan, and the step is rejected
     def __call__(self, clock: float, x: Floats) -> Floats:
         """Return dx/dclock."""
         log_tau = self.log_tau(clock)
-        if self.slaved:
-            moved = self.moved(log_tau, x)
-            force = self.problem.model.vjp(moved, self.inputs, self.slaved_cotangent(log_tau, moved))
-        else:
-            force = self._force(log_tau, x)
+        force = self.pulled_back(log_tau, x, lambda f: self.cotangent(log_tau, f))
         velocity: Floats = force - self.decay(log_tau) * x
         return velocity
 
-    def _force(self, log_tau: float, x: Floats) -> Floats:
+    def pulled_back(self, log_tau: float, x: Floats, cotangent: Callable[[Floats], Floats]) -> Floats:
+        """Return sum_i c_i grad f_i for c = cotangent(f), in one pass each way."""
         model = self.problem.model
         if self.frame == RICH:
-            return np.asarray(model.value_and_vjp(x, self.inputs, lambda f: self.cotangent(log_tau, f))[1])
+            return np.asarray(model.value_and_vjp(x, self.inputs, cotangent)[1])
         theta_bar, log_eps = self.problem.direction, self.log_eps(log_tau)
-        cotangent = lambda f: self.cotangent(log_tau, f)  # noqa: E731 - it is an argument, named for the line's sake
         return np.asarray(model.difference_and_vjp(theta_bar, x, log_eps, self.inputs, cotangent)[1])
 
-    def slaved_cotangent(self, log_tau: float, moved: Floats) -> Floats:
-        """Return c of the slaved residual, K c = L y, per unit of the clock."""
-        kernel = self.problem.model.ntk(self.inputs, theta=moved)
-        factor = self.problem.model.degree * (math.exp(log_tau) if self.log_clock else 1.0)
-        return factor * _solved(kernel, self.problem.data.y)
+    def cotangent_at(self, log_tau: float, x: Floats, f: Floats) -> Floats:
+        """Return c at a state whose outputs are f, per unit of the clock."""
+        return self.cotangent(log_tau, f)
 
     def residuals(self, log_tau: float, x: Floats) -> tuple[Floats, float]:
         """Return f - y of the squared loss as mantissa and logarithm of its scale."""
-        if not self.slaved:
-            return self.outputs(log_tau, x) - self.problem.data.y, 0.0
-        solved = _solved(self.problem.model.ntk(self.inputs, theta=self.moved(log_tau, x)), self.problem.data.y)
-        mantissa = -0.5 * self.problem.model.degree * solved * np.exp(-self.log_shares)
-        return mantissa, -self.log_stiffness(log_tau)
+        return self.outputs(log_tau, x) - self.problem.data.y, 0.0
 
     def log_loss(self, log_tau: float, x: Floats, f: Floats | None = None) -> float:
         """Return the logarithm of the mean loss."""
@@ -168,23 +155,13 @@ class Field:
             mantissa, log_scale = self.residuals(log_tau, x)
             with np.errstate(divide="ignore"):
                 logs = 2.0 * (np.log(np.abs(mantissa)) + log_scale)
-        else:
-            logs = log_losses(self.problem.loss, self.outputs(log_tau, x) if f is None else f, self.problem.data.y)
-        return float(np.logaddexp.reduce(logs + self.log_shares.ravel()))
-
-    def log_rates(self, log_tau: float, x: Floats) -> tuple[float, float]:
-        """Return the logarithms of the smallest and largest rate of the squared loss's residual, per unit of tau."""
-        kernel = self.problem.model.ntk(self.inputs, theta=self.moved(log_tau, x))
-        roots = np.exp(0.5 * self.log_shares)
-        eigenvalues = np.linalg.eigvalsh(roots[:, None] * kernel * roots)[[0, -1]]
-        with np.errstate(divide="ignore"):
-            low, high = np.log(2.0 * np.maximum(eigenvalues, 0.0)) + self.log_stiffness(log_tau)
-        return float(low), float(high)
+            return float(np.logaddexp.reduce(logs + self.log_shares))
+        return mean_log_loss(self.problem, self.outputs(log_tau, x) if f is None else f)
 
     def log_speed(self, log_tau: float, x: Floats, f: Floats) -> float:
         """Return the logarithm of |dtheta/dtau| (dtau/dclock)^(1/2), whose square is what the energy loses."""
         moved, half = self.moved(log_tau, x), 0.5 * log_tau if self.log_clock else 0.0
-        c = self.slaved_cotangent(log_tau, moved) if self.slaved else self.cotangent(log_tau, f)
+        c = self.cotangent_at(log_tau, x, f)
         velocity, shift = self.problem.model.vjp(moved, self.inputs, c), self.log_eps(log_tau) - half
         if shift < 300.0:  # beyond, weight decay is nothing beside the force, and the float range is near
             velocity = math.exp(shift) * velocity - (math.exp(half) * moved if self.decaying else 0.0)
@@ -195,33 +172,49 @@ class Field:
     @np.errstate(all="ignore")
     def jacobian(self, clock: float, x: Floats) -> Floats:
         """Return d(dx/dclock)/dx, shape (P, P)."""
-        log_tau, model = self.log_tau(clock), self.problem.model
-        moved, f = self.moved(log_tau, x), self.outputs(log_tau, x)
-        features = np.reshape(model.features(self.inputs, moved), (f.size, x.size))
-        matrix: Floats = -features.T @ self._curved(log_tau, f, features)
+        log_tau = self.log_tau(clock)
+        matrix = self.bent(log_tau, x, self._log_factor(log_tau))
         matrix[np.diag_indices(x.size)] -= self.decay(log_tau)
-        if self.log_eps(log_tau) > _NO_CURVATURE:
-            c = math.exp(self.log_eps(log_tau)) * self.cotangent(log_tau, f)
-            for column, axis in zip(matrix.T, np.eye(x.size), strict=True):
-                column += model.hvp(moved, self.inputs, c, axis)
         return matrix
 
     @np.errstate(all="ignore")
     def low_rank_jacobian(self, clock: float, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the parts of diag(d) + U V^T, the Jacobian without the curvature of the model, which is not stiff."""
-        log_tau, model = self.log_tau(clock), self.problem.model
-        f = self.outputs(log_tau, x)
-        features = np.reshape(model.features(self.inputs, self.moved(log_tau, x)), (f.size, x.size))
-        return np.full(x.size, -self.decay(log_tau)), -self._curved(log_tau, f, features).T, features.T
+        log_tau = self.log_tau(clock)
+        features, weighted = self.low_rank_curvature(log_tau, x, self._log_factor(log_tau))
+        return np.full(x.size, -self.decay(log_tau)), -weighted.T, features.T
 
-    def _curved(self, log_tau: float, f: Floats, features: Floats) -> Floats:
-        """Return -dc/df times the features, shape (outputs of all samples, P)."""
-        factor = self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0) + self.log_shares
-        curvature = loss_curvature(self.problem.loss, f, self.problem.data.y, factor)
+    def _log_factor(self, log_tau: float) -> float:
+        """Return the logarithm of what multiplies a mean slope of the loss, per unit of the clock."""
+        return self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0)
+
+    def bent(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
+        """Return e^log_factor times the Hessian of -L with respect to x, shape (P, P)."""
+        model, moved = self.problem.model, self.moved(log_tau, x)
+        features, weighted = self.low_rank_curvature(log_tau, x, log_factor)
+        matrix: Floats = -features.T @ weighted
+        if self.log_eps(log_tau) > _NO_CURVATURE:
+            logs, signs = log_derivatives(self.problem.loss, self.outputs(log_tau, x), self.problem.data.y)
+            c = -signs * np.exp(logs + self.log_shares + log_factor + self.log_eps(log_tau))
+            for column, axis in zip(matrix.T, np.eye(x.size), strict=True):
+                column += model.hvp(moved, self.inputs, c, axis)
+        return matrix
+
+    def low_rank_curvature(self, log_tau: float, x: Floats, log_factor: float) -> tuple[Floats, Floats]:
+        """Return the features, and e^log_factor p_i loss''_i times them, shapes (outputs of all samples, P)."""
+        f = self.outputs(log_tau, x)
+        features = np.reshape(self.problem.model.features(self.inputs, self.moved(log_tau, x)), (f.size, x.size))
+        curvature = loss_curvature(self.problem.loss, f, self.problem.data.y, log_factor + self.log_shares)
         if f.ndim == 1:
-            return curvature[:, None] * features
+            return features, curvature[:, None] * features
         n, c = f.shape
-        return np.einsum("njk,nkp->njp", curvature, features.reshape(n, c, -1)).reshape(n * c, -1)
+        weighted = np.einsum("njk,nkp->njp", curvature, features.reshape(n, c, -1)).reshape(n * c, -1)
+        return features, weighted
+
+
+def mean_log_loss(problem: Problem, f: Floats) -> float:
+    """Return the logarithm of the mean loss at outputs f."""
+    return float(np.logaddexp.reduce(log_losses(problem.loss, f, problem.data.y) + np.log(problem.shares)))
 
 
 def loss_curvature(loss: str, f: Floats, y: NDArray[Any], log_factor: Floats) -> Floats:
@@ -241,11 +234,3 @@ def loss_curvature(loss: str, f: Floats, y: NDArray[Any], log_factor: Floats) ->
     matrix[rows] = -scaled * shares[rows][:, None]
     matrix[(*rows, rows[1])] = scaled[rows] * shares[rows]
     return matrix
-
-
-def _solved(kernel: Floats, y: Floats) -> Floats:
-    """Return K^(-1) y; nan where K is singular, so that the step is rejected."""
-    try:
-        return np.asarray(np.linalg.solve(kernel, y))
-    except np.linalg.LinAlgError:
-        return np.full_like(y, np.nan)

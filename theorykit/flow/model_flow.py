@@ -9,24 +9,34 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError
 from theorykit.flow.frames import KERNEL, RICH, Field
+from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, integrator
 from theorykit.flow.ode.methods import Record
 from theorykit.flow.ode.stepping import Integrator, Status
 from theorykit.flow.problem import Problem
+from theorykit.flow.slaved import (
+    SLAVED_FROM,
+    SlavedField,
+    directions,
+    log_rates_to_slave,
+    settled,
+    slaving_rate,
+)
 from theorykit.models import Inputs, require_zero_output
 
 Floats = NDArray[np.float64]
 
-SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved; its inverse is what that costs
 _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
 _LARGEST = 600.0  # L log alpha up to which a flow can start in the rich frame
 _DENSE, _LOW_RANK = 400, 64  # parameters, and outputs of all samples, up to which the Jacobian is formed
+_AHEAD = 100.0  # times what log t would take at its present pace: it never gets slower for long
 _SAMPLES = 32  # from which the size of the features is taken
 _MOST_STEPS = 400_000
 _MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
@@ -34,11 +44,21 @@ _MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
 
 @dataclass
 class Segment:
-    """A stretch in one frame and one clock: its steps with their dense output."""
+    """A stretch in one frame and one clock: its steps with their dense output.
+
+    Attributes
+    ----------
+    by_loss : bool
+        Whether the clock is that of the loss: then log t is the last entry of the state.
+    until : float
+        The log tau up to which it is read; the last step in the clock of the loss goes past the end.
+    """
 
     field: Field
     records: list[Record]
     method: str
+    by_loss: bool = False
+    until: float = math.inf
 
     @cached_property
     def times(self) -> Floats:
@@ -50,15 +70,36 @@ class Segment:
         """Clock times at which they end."""
         return np.concatenate([record.t + record.h for record in self.records])
 
+    @cached_property
+    def _log_taus(self) -> Floats:
+        """Log tau at which the steps begin, and at which the last one ends."""
+        if self.by_loss:
+            starts = [record.y[0, -1] for record in self.records]
+            return np.array([*starts, self.records[-1].at(0, float(self.ends[-1]))[-1]])
+        clocks = np.append(self.times, self.ends[-1])
+        return clocks if self.field.log_clock else np.log(clocks)
+
+    @property
+    def start(self) -> float:
+        """The log tau at which it begins."""
+        return float(self._log_taus[0])
+
     def log_tau_ends(self) -> Floats:
         """Return log tau at the end of every step."""
-        return self.ends if self.field.log_clock else np.log(self.ends)
+        return np.minimum(self._log_taus[1:], self.until)
 
     def state(self, log_tau: float) -> Floats:
         """Return x at one time."""
-        clock = self.field.clock(log_tau)
-        step = int(np.clip(np.searchsorted(self.times, clock, side="right") - 1, 0, len(self.records) - 1))
-        return self.records[step].at(0, min(max(clock, float(self.times[step])), float(self.ends[step])))
+        step = int(np.clip(np.searchsorted(self._log_taus, log_tau, side="right") - 1, 0, len(self.records) - 1))
+        start, end = float(self.times[step]), float(self.ends[step])
+        record = self.records[step]
+        if not self.by_loss:
+            return record.at(0, min(max(self.field.clock(log_tau), start), end))
+        low, high = (record.at(0, clock)[-1] for clock in (start, end))
+        if not low < log_tau < high:
+            return record.at(0, start if log_tau <= low else end)[:-1]
+        clock = brentq(lambda s: record.at(0, s)[-1] - log_tau, start, end, xtol=1e-15 * max(end, end - start))
+        return record.at(0, clock)[:-1]
 
 
 @dataclass
@@ -71,6 +112,10 @@ class Integration:
         The state at tau = 0, in the frame of the first segment.
     zero_output : bool
         Whether the output vanishes at theta_bar.
+    slaving : two lists of float
+        Times (log tau) and the relative error up to there that slaving residuals of the squared loss has brought.
+    lost_from : float
+        The log tau from which directions of the tangent kernel are below round-off; infinite where none is.
     """
 
     segments: list[Segment]
@@ -79,6 +124,14 @@ class Integration:
     status: Status
     counts: dict[str, int]
     rtol: float
+    slaving: tuple[list[float], list[float]]
+    lost_from: float
+
+    @property
+    def before_loss(self) -> float:
+        """The log tau of the last step before directions are lost."""
+        times = [time for time in self.slaving[0] if time < self.lost_from]
+        return times[-1] if times else self.lost_from
 
 
 def starts_at_zero(problem: Problem) -> bool:
@@ -129,12 +182,13 @@ class _Run:
         self.output_unit = (float(np.sqrt(np.mean(y**2))) or 1.0) if problem.loss == "squared" else 1.0
         self.h_unit = self.output_unit / self.feature_size
         self.status, self.counts, self.segments = Status.RUNNING, dict[str, int](), list[Segment]()
-        self.entries = 0
+        self.entries, self.slaving, self.lost_from = 0, (list[float](), list[float]()), math.inf
         log_eps = -problem.model.degree * problem.log_alpha
         kernel = zero_output and self.size > 0.0 and log_eps + math.log(self.h_unit / self.size) < _KERNEL_ENDS
         self.field = Field(problem, inputs, KERNEL if kernel else RICH, log_clock=True)
         with np.errstate(over="ignore"):
             self.origin = np.zeros_like(problem.direction) if kernel else problem.direction * np.exp(problem.log_alpha)
+        self.by_loss = False
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
@@ -172,13 +226,14 @@ class _Run:
             return math.inf
         if math.log(2.0 * self.feature_size**2) + self.field.log_stiffness(self.log_tau) < math.log(SLAVED_FROM):
             return math.inf
-        low, high = self.field.log_rates(self.log_tau, self.x)
+        rates = log_rates_to_slave(self.field, self.log_tau, self.x)
+        low, high = float(rates.min()), float(rates.max())
         if low > math.log(SLAVED_FROM):
             return max(math.log(_TRANSIENT) - low, self.log_tau)
         if high > math.log(_UNRESOLVED):
             raise InputError(
                 "problem",
-                f"a squared loss whose residual falls at rates from {math.exp(low):.3g} to {_power_of_ten(high)}",
+                f"a squared loss whose residual falls at rates {math.exp(low):.3g} to 1e{high / math.log(10.0):.0f}",
                 f"rates up to {_UNRESOLVED:g}, or all above {SLAVED_FROM:g}: a smaller log_A, or independent features",
             )
         return math.inf
@@ -187,7 +242,7 @@ class _Run:
         """Integrate one segment: to the end, to a change of frame, of clock or of the residual's treatment."""
         field = self.field
         until = self._until()
-        flow = self._integrator(field.clock(self.log_tau), field.clock(until))
+        flow = self._by_loss() if self.by_loss else self._integrator(field.clock(self.log_tau), field.clock(until))
         records = []
         while flow.status is Status.RUNNING:
             record = flow.step()
@@ -195,9 +250,11 @@ class _Run:
                 continue
             records.append(record)
             self.entries += record.dense.size + record.y.size
-            self.log_tau, self.x = field.log_tau(flow.t), flow.y
+            before = self.log_tau
+            self._take(flow)
+            self._note_slaving(before)
             self._report()
-            if self._leaves_frame() or self._leaves_manifold():
+            if self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
                 break
             if self.entries > _MOST_ENTRIES or self.steps + len(records) >= _MOST_STEPS:
                 self.status = Status.MAX_STEPS
@@ -205,13 +262,43 @@ class _Run:
         for name, count in flow.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
         if records:
-            self.segments.append(Segment(field, records, flow.method.name))
+            self.segments.append(Segment(field, records, flow.method.name, self.by_loss, self.log_tau_end))
         if flow.status is Status.REACHED_END:
-            self.log_tau = until
+            self.log_tau = self.log_tau if self.by_loss else until
         elif flow.status is not Status.RUNNING:
             self.status = flow.status
         if self.status is Status.RUNNING:
             self._change()
+
+    def _take(self, flow: Integrator) -> None:
+        """Take over where the integrator is."""
+        if self.by_loss:
+            state = flow.y
+            self.x, self.log_tau = state[:-1], float(state[-1])
+        else:
+            self.x, self.log_tau = flow.y, self.field.log_tau(flow.t)
+
+    def _note_slaving(self, before: float) -> None:
+        """Add what slaving residuals has brought in the last step; what is lost may grow at rate one."""
+        if not self.field.slaved:
+            return
+        rate, lost = slaving_rate(self.field, self.log_tau, self.x)
+        width = math.exp(self.log_tau) - math.exp(before) if self.decaying else 0.0
+        times, errors = self.slaving
+        error = (errors[-1] if errors else 0.0) + rate * width
+        if lost:
+            self.lost_from = min(self.lost_from, self.log_tau)
+            error *= math.exp(min(width, 700.0))
+        times.append(self.log_tau)
+        errors.append(error)
+
+    def _leaves_clock(self) -> bool:
+        """Return whether the clock of the loss has reached the end, or log t can give way to it."""
+        if self.by_loss:
+            return self.log_tau >= self.log_tau_end
+        if self.decaying or self.problem.loss == "squared":
+            return False
+        return all_fitted(self.field, self.field.outputs(self.log_tau, self.x))
 
     @property
     def steps(self) -> int:
@@ -245,6 +332,22 @@ class _Run:
         atol = self.rtol * self.unit() / math.sqrt(P)
         return integrator(field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
 
+    def _by_loss(self) -> Integrator:
+        """Return the integrator of (x, log t) in the clock of the loss, which has no end of its own."""
+        clock, P = LossClock(self.field), self.problem.model.parameters
+        state = np.append(self.x, self.log_tau)
+        outputs = self.problem.data.n * self.problem.model.outputs
+        jacobian: Callable[..., Floats] | LowRankJacobian | None = None
+        method = self.method
+        if P < _DENSE:
+            jacobian = clock.jacobian
+            method = "radau" if method == "auto" else method
+        elif outputs < _LOW_RANK:
+            jacobian = LowRankJacobian(clock.low_rank_jacobian, rank=outputs + 1)
+        atol = np.append(np.full(P, self.rtol * self.unit() / math.sqrt(P)), self.rtol / math.sqrt(P))
+        ahead = _AHEAD * (self.log_tau_end - self.log_tau) / float(clock(0.0, state)[-1])
+        return integrator(clock, state, (0.0, ahead), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+
     def _leaves_frame(self) -> bool:
         """Return whether eps |h| has come near |theta_bar|."""
         if self.field.frame == RICH:
@@ -253,8 +356,12 @@ class _Run:
         return size > 0.0 and self.field.log_eps(self.log_tau) + math.log(size / self.size) >= _KERNEL_ENDS - 1e-9
 
     def _leaves_manifold(self) -> bool:
-        """Return whether the residual has become too large to be slaved."""
-        return self.field.slaved and self.field.log_rates(self.log_tau, self.x)[0] < math.log(SLAVED_FROM)
+        """Return whether slaving costs more than the tolerance and the residual can be resolved without."""
+        if not self.field.slaved:
+            return False
+        rate, _ = slaving_rate(self.field, self.log_tau, self.x)
+        high = float(directions(self.field, self.log_tau, self.x).log_rates[0])
+        return rate > 1.0 / SLAVED_FROM and high < math.log(_UNRESOLVED)
 
     def _change(self) -> None:
         """Go to the frame, clock and treatment of the residual that the next segment needs."""
@@ -266,23 +373,21 @@ class _Run:
             sigma = math.exp(field.log_sigma(self.log_tau))
             self.x = sigma * field.moved(self.log_tau, self.x)
             field = replace(field, frame=RICH)
+        self.by_loss = self.by_loss or self._leaves_clock()
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            field = replace(field, slaved=self._settled())
+            kind = SlavedField if self._settled() else Field
+            field = kind(self.problem, field.inputs, field.frame, field.log_clock)
         elif self._leaves_manifold():
-            if self.field.log_rates(self.log_tau, self.x)[1] > math.log(_UNRESOLVED):
-                self.status = Status.NO_CONVERGENCE
-                return
-            field = replace(field, slaved=False)
+            field = Field(self.problem, field.inputs, field.frame, field.log_clock)
         self.field = field
 
     def _settled(self) -> bool:
         """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""
-        residual = np.max(np.abs(self.field.residuals(self.log_tau, self.x)[0]))
-        settled = bool(residual <= 1e-8 * self.output_unit)
-        self.transient_ends = math.inf if settled else self.log_tau + math.log(2.0)
-        return settled
+        there = settled(self.field, self.log_tau, self.x, self.output_unit)
+        self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
+        return there
 
     def _report(self) -> None:
         if self.progress is not None:
@@ -310,7 +415,7 @@ def integrate(
     run = _Run(problem, inputs, zero_output, log_tau_end, rtol, method, progress)
     while run.status is Status.RUNNING:
         run.segment()
-    return Integration(run.segments, run.origin, zero_output, run.status, run.counts, rtol)
+    return Integration(run.segments, run.origin, zero_output, run.status, run.counts, rtol, run.slaving, run.lost_from)
 
 
 def _feature_size(problem: Problem, inputs: Inputs) -> float:
@@ -320,7 +425,3 @@ def _feature_size(problem: Problem, inputs: Inputs) -> float:
         kernel = model.ntk(model.inputs(inputs.values[index : index + 1]), theta=problem.direction)
         largest = max(largest, float(np.max(kernel)))
     return math.sqrt(largest) or 1.0
-
-
-def _power_of_ten(log: float) -> str:
-    return f"1e{log / math.log(10.0):.0f}"

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
-from theorykit.flow.model_flow import SLAVED_FROM, Integration, Segment, check_scale, integrate, starts_at_zero
+from theorykit.flow.model_flow import Integration, Segment, check_scale, integrate, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
-from theorykit.flow.ode.stepping import Status
 from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.losses import log_losses, margins
@@ -27,7 +26,10 @@ Floats = NDArray[np.float64]
 _ENTRIES_AT_ONCE = 2**23  # parameters held in memory while test points are streamed
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _NODES, _WEIGHTS = 0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS  # on [0, 1]
-_SINGULAR = "perhaps the tangent kernel has become singular, with which the residual cannot be slaved: a smaller log_A"
+_LOST = (
+    "from tau = {:.6g} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
+    "grow along them again: the errors say so"
+)
 _WIDEST = 0.25  # of an interval of quadrature, in either clock
 
 
@@ -47,9 +49,9 @@ class ModelPath:
     @property
     def message(self) -> str:
         """What that means and what to do about it."""
-        last = self.integration.segments[-1].field
-        if last.slaved and self.integration.status is not Status.REACHED_END:
-            return f"{self.integration.status.value}; {_SINGULAR}"
+        lost = self.integration.lost_from
+        if math.isfinite(lost):
+            return f"{self.integration.status.value}; {_LOST.format(_exp(lost))}"
         return self.integration.status.value
 
     @property
@@ -64,8 +66,13 @@ class ModelPath:
 
     @property
     def slaving_error(self) -> float:
-        """Relative error at which the residual of the squared loss was slaved; 0 where it was not."""
-        return 1.0 / SLAVED_FROM if any(segment.field.slaved for segment in self.integration.segments) else 0.0
+        """Relative error that slaving the residual has brought, up to where directions are lost; 0 where it was not."""
+        return float(self.slaving_errors(np.array([min(self.end, self.integration.before_loss)]))[0])
+
+    def slaving_errors(self, log_taus: Floats) -> Floats:
+        """Return that error at each time, shape (k,)."""
+        times, errors = self.integration.slaving
+        return np.interp(log_taus, times, errors, left=0.0) if times else np.zeros(log_taus.size)
 
     @property
     def linear(self) -> bool:
@@ -75,8 +82,7 @@ class ModelPath:
     @property
     def start(self) -> float:
         """The log tau at which the integration began; before it the state moves in proportion to tau."""
-        first = self.integration.segments[0]
-        return first.field.log_tau(float(first.times[0]))
+        return self.integration.segments[0].start
 
     @property
     def end(self) -> float:
@@ -255,7 +261,7 @@ class ModelPath:
         out: list[dict[str, Any]] = []
         for segment in self.integration.segments:
             now, steps = segment.field, len(segment.records)
-            clock = "log tau" if now.log_clock else "tau"
+            clock = "loss" if segment.by_loss else "log tau" if now.log_clock else "tau"
             entry = {"frame": now.frame, "clock": clock, "slaved": now.slaved, "method": segment.method}
             until = _exp(float(segment.log_tau_ends()[-1]))
             if out and all(out[-1][key] == value for key, value in entry.items()):
@@ -375,7 +381,7 @@ class _Terms:
         f = now.outputs(log_tau, x)
         moved = now.moved(log_tau, x)
         log_norm = _log(float(np.linalg.norm(moved))) + now.log_scale(log_tau)
-        c = now.slaved_cotangent(log_tau, moved) if now.slaved else now.cotangent(log_tau, f)
+        c = now.cotangent_at(log_tau, x, f)
         # sum_i c_i f_i is sigma^(2(L-1)) times the source over 2 L, per unit of the clock
         total = float(np.sum(c * f))
         shift = 2.0 * (problem.model.degree - 1) * now.log_scale(log_tau)

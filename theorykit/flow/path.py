@@ -51,7 +51,10 @@ class FlowPath(Protocol):
 
     @property
     def slaving_error(self) -> float:
-        """Relative error at which the residual of the squared loss was slaved; 0 where it was not."""
+        """Relative error that slaving the residual has brought, up to where directions are lost; 0 where it was not."""
+
+    def slaving_errors(self, log_taus: Floats) -> Floats:
+        """Return that error at each time, shape (k,)."""
 
     @property
     def linear(self) -> bool:

@@ -514,7 +514,8 @@ class _Run:
         if self.log_clock and self.decaying:
             return min(math.log(_CLOCK_CHANGE), self.log_tau_end)
         uncapped = self._uncapped_from()
-        return min(self.log_tau_end, math.log(uncapped)) if uncapped > math.exp(self.log_tau) else self.log_tau_end
+        ahead = uncapped > 0.0 and math.log(uncapped) > self.log_tau
+        return min(self.log_tau_end, math.log(uncapped)) if ahead else self.log_tau_end
 
     def _uncapped_from(self) -> float:
         """Return tau from which A is integrated as it falls in the kernel frame, uncapped (squared loss; else 0)."""

@@ -57,7 +57,8 @@ class Trajectory:
         the other), and on test points test_loss (mean), test_accuracy.
     errors : dict of ndarray, shape (T,)
         Estimated global error of the statistics (not the test ones): the distance to a companion run at ten times the
-        tolerance, which is the error of the looser run and so overestimates that of this one; at least round-off.
+        tolerance, which is the error of the looser run and so overestimates that of this one; at least round-off. Where
+        residuals of the squared loss are slaved, what that may bring is added.
     events : tuple of Event
         Crossings, in time order.
     status, message : str
@@ -362,7 +363,9 @@ class Snapshot:
         return self.estimate(lambda now: now[name])[1]
 
     def estimate(self, measure: Callable[[Snapshot], float]) -> tuple[float, float]:
-        """Return (value, estimated global error) of any number that is made of a snapshot.
+        """Return (value, estimated global error) of any number of order one, or a logarithm, made of a snapshot.
+
+        What slaving the residuals of the squared loss may bring (`diagnostics`) counts relative to 1 + |value|.
 
         Examples
         --------
@@ -375,7 +378,8 @@ class Snapshot:
         True
         """
         own, other = measure(self), measure(self.looser)
-        return own, max(abs(own - other), ROUND_OFF * abs(own))
+        slaving = float(self.path.slaving_errors(np.array([self.log_tau]))[0])
+        return own, max(abs(own - other), ROUND_OFF * abs(own)) + slaving * max(abs(own), 1.0)
 
     @cached_property
     def looser(self) -> Snapshot:

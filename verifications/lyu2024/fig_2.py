@@ -67,6 +67,11 @@ class ModularAddition(Claim):
         name = "(a) training labels shuffled, (b) small scales, (c) the clock lambda t instead of t"
         return (Control(name, lambda trial, problem: _TWINS[trial.label](self, trial.values)),)
 
+    def broken(self) -> Sequence[Control]:
+        """Return one changed time, constant or exponent for each panel."""
+        name = "(a) near chance to the end, (b) a slope of more than 2, (c) t* like λ^-2"
+        return (Control(name, lambda trial, problem: _BROKEN[trial.label](self, trial.values)),)
+
     def traces(self, instance: Trial, problem: None) -> Sequence[Mapping[str, Any]]:
         """Return both accuracies against lambda t."""
         found = [self._curves(given) for given in instance.values]
@@ -108,7 +113,15 @@ class ModularAddition(Claim):
             sampling=(small.sampling + large.sampling) / distance, extra=extra | {"slope": slope},
         )  # fmt: skip
 
-    def _decay(self, problems: tuple[Problem, ...], *, slow: bool = False) -> Measurement:
+    def _near_chance(self, problems: tuple[Problem, ...]) -> Measurement:
+        curves = self._curves(problems[0])
+        return slack(curves, "test_accuracy", curves.between(0.0, math.inf), 0.2, above=False)
+
+    def _steeper(self, problems: tuple[Problem, ...]) -> Measurement:
+        seen = self._scale(problems)
+        return replace(seen, measured=seen.measured + _SLOPE - 2.0)
+
+    def _decay(self, problems: tuple[Problem, ...], *, slow: bool = False, least: float = _LATER) -> Measurement:
         """Compare log t* (or log of lambda t*, `slow`) at two weight decays, and look for the collapse at a third."""
         logs, integrator, sampling, extra = [], 0.0, 0.0, dict[str, float]()
         for problem in problems[:2]:
@@ -116,7 +129,7 @@ class ModularAddition(Claim):
             logs.append(math.log(seen.clock) - (0.0 if slow else problem.log_weight_decay))
             extra[f"log t* at λ = {math.exp(problem.log_weight_decay):.0e}"] = logs[-1]
             integrator, sampling = integrator + seen.integrator / seen.clock, sampling + seen.sampling / seen.clock
-        later = Measurement(logs[0] - logs[1] - _LATER, 0.0, integrator=integrator, sampling=sampling)
+        later = Measurement(logs[0] - logs[1] - least, 0.0, integrator=integrator, sampling=sampling)
         heavy = self._curves(problems[2], 4.5)
         end = float(heavy.stats["train_accuracy"][-1])
         collapsed = Measurement(_COLLAPSED - end, 0.0, integrator=heavy.error("train_accuracy", -1))
@@ -138,6 +151,11 @@ _PANELS: dict[str, Any] = {
     GROKKING: ModularAddition._grokking,
     SCALE: ModularAddition._scale,
     DECAY: ModularAddition._decay,
+}
+_BROKEN: dict[str, Any] = {
+    GROKKING: ModularAddition._near_chance,
+    SCALE: ModularAddition._steeper,
+    DECAY: lambda claim, problems: claim._decay(problems, least=2.0 * math.log(10.0)),
 }
 _TWINS: dict[str, Any] = {
     GROKKING: ModularAddition._shuffled,

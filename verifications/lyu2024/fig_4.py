@@ -53,6 +53,10 @@ class WithoutWeightDecay(Claim):
             Control("training labels shuffled", lambda trial, problem: self._slack(on_shuffled_labels(trial.values))),
         )
 
+    def broken(self) -> Sequence[Control]:
+        """Return another time: what holds of the test accuracy early, to the end."""
+        return (Control("near chance to the end", lambda trial, problem: self._near_chance(trial.values)),)
+
     def traces(self, instance: Trial, problem: None) -> Sequence[Mapping[str, Any]]:
         """Return both accuracies against log10 log t."""
         curves = self._curves(instance.values)
@@ -67,6 +71,10 @@ class WithoutWeightDecay(Claim):
 
     def _curves(self, problem: Problem) -> Curves:
         return Curves.of(self.tools, problem, log_t_end=_LOG_T_END.get(self.tools.profile, _SMALLER_END))
+
+    def _near_chance(self, problem: Problem) -> Measurement:
+        curves = self._curves(problem)
+        return slack(curves, "test_accuracy", curves.between(0.0, math.inf), 0.2, above=False)
 
     def _slack(self, problem: Problem) -> Measurement:
         curves = self._curves(problem)
