@@ -97,10 +97,11 @@ def progress_bar() -> Iterator[Bar | None]:
     if not sys.stderr.isatty():
         yield None
         return
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    text = TextColumn("{task.description}", markup=False)
-    columns = (text, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    text = parts.TextColumn("{task.description}", markup=False)
+    times = parts.TimeElapsedColumn(), parts.TimeRemainingColumn(), parts.TextColumn("left")
+    columns = (text, parts.BarColumn(), parts.TaskProgressColumn(), *times)
+    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Bar(progress)
