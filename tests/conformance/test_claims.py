@@ -126,7 +126,8 @@ def test_same_verdict_at_a_tighter_tolerance(verify: Verify, claim: type[Claim])
     loose, tight = verify(claim), verify(claim, rtol=1e-9)
     assert [comparable(row) for row in loose.results] == [comparable(row) for row in tight.results]
     for one, other in zip(loose.results, tight.results, strict=True):
-        assert abs(one.measured - other.measured) <= one.error["total"] + other.error["total"]
+        if not one.is_slack:  # the smallest slack over the accepted steps is one over other steps
+            assert abs(one.measured - other.measured) <= one.error["total"] + other.error["total"]
 
 
 @pytest.mark.slow
@@ -176,7 +177,7 @@ def test_refuted_if_the_flow_saw_other_labels(
 
     def flow(self: Tools, problem: Problem, *args: float, **ends: float) -> Trajectory:
         labels = problem.data.y * np.where(np.arange(problem.data.n) == 0, -1.0, 1.0)
-        data = tk.Dataset.from_arrays(problem.data.X, labels)
+        data = replace(problem.data, y=labels, name="one label turned round")
         return honest(self, replace(problem, data=data), *args, **ends)
 
     monkeypatch.setattr(Tools, "flow", flow)

@@ -51,7 +51,8 @@ def problem_of(loss: str, degree: int, seed: int, *, n: int = 4, d: int = 7, **s
 
 def error_of(problem: tk.Problem, taus: np.ndarray, **end: float) -> float:
     trajectory = tk.gradient_flow(problem, **end, rtol=1e-10, save=tk.SaveAt(num=10)).raise_for_status()
-    ours = np.array([trajectory.at(tau=float(tau)).weights for tau in taus])
+    clock = "log_tau" if problem.log_weight_decay > -np.inf else "log_t"  # without weight decay the times are t itself
+    ours = np.array([trajectory.at(**{clock: float(np.log(tau))}).weights for tau in taus])
     theirs, check = agreement.references(problem, taus)
     assert agreement.distance(check, theirs) < 2e-8
     return agreement.distance(ours, theirs)

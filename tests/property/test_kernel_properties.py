@@ -171,7 +171,7 @@ def test_the_smallest_eigenvalue_is_bounded_far_below_round_off(seed, decades):
     S = 0.5 * (S + S.T)
     with mpmath.workdps(50):
         smallest = mpmath.eigsy(mpmath.matrix(S.tolist()), eigvals_only=True)[0]
-    assert smallest_eigenvalue(S) <= smallest
+    assert smallest_eigenvalue(S) <= max(smallest, 0.0)  # 0: none was proved
     assert -semidefinite_shift(S) <= smallest
     assert smallest_eigenvalue(S) >= 0.4 * smallest or smallest < 1e-17
     assert semidefinite_shift(S) <= max(0.0, -20.0 * smallest) + 1e-17

@@ -1,12 +1,12 @@
 """The figure: what it shows, and that no words cover each other or a curve."""
 
 import itertools
-import types
 
 import numpy as np
 import pytest
 
 from theorykit.experiments.figure import draw, save
+from theorykit.experiments.table import Table
 
 S = np.linspace(0.0, 2.5, 200)
 RISE = 1.0 / (1.0 + np.exp(-25.0 * (S - 0.9)))
@@ -24,8 +24,10 @@ STATISTICS = {
 }
 
 
-def trajectory(statistics):
-    return types.SimpleNamespace(s=S, tau=4.85 * S, stats=statistics)
+def table(statistics, s=S):
+    tau = 4.85 * s
+    with np.errstate(divide="ignore"):
+        return Table({"t": 1e3 * tau, "log_t": np.log(1e3 * tau), "tau": tau, "s": s}, statistics)
 
 
 def drawn_labels(axis):
@@ -37,7 +39,7 @@ def drawn_labels(axis):
 
 @pytest.mark.parametrize("name", STATISTICS)
 def test_words_cover_neither_words_nor_curves(name):
-    figure = draw(trajectory(STATISTICS[name]))
+    figure = draw(table(STATISTICS[name]))
     figure.draw_without_rendering()
     named = [text for axes in figure.axes for text in axes.texts]
     ticks = [label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in drawn_labels(axis)]
@@ -58,23 +60,22 @@ def test_words_cover_neither_words_nor_curves(name):
 
 def test_two_points_are_enough():
     accuracies = {name: np.array([0.5, 1.0]) for name in ("train_accuracy", "test_accuracy")}
-    ends = types.SimpleNamespace(s=S[[0, -1]], tau=4.85 * S[[0, -1]], stats=accuracies)
-    assert len(draw(ends).axes) == 1
+    assert len(draw(table(accuracies, S[[0, -1]])).axes) == 1
 
 
 def test_a_full_score_is_on_the_axis_even_if_it_is_not_quite_reached():
     cosines = {"cos_kernel": 0.998 - 0.7 * RISE, "cos_rich": 0.1 + 0.89 * RISE}
-    for axes in draw(trajectory(STATISTICS["grokking"] | cosines)).axes[:2]:
+    for axes in draw(table(STATISTICS["grokking"] | cosines)).axes[:2]:
         assert 1.0 in axes.get_yticks().round(12)
 
 
 def test_without_test_points_the_loss_is_drawn():
-    assert "loss" in draw(trajectory(STATISTICS["no test set"])).axes[0].get_ylabel()
-    assert draw(trajectory(STATISTICS["grokking"])).axes[0].get_ylabel() == "accuracy"
+    assert "loss" in draw(table(STATISTICS["no test set"])).axes[0].get_ylabel()
+    assert draw(table(STATISTICS["grokking"])).axes[0].get_ylabel() == "accuracy"
 
 
 def test_caption_and_interpolants():
-    figure = draw(trajectory(STATISTICS["regression"] | COSINES), caption="mine: n = 3", interpolating=True)
+    figure = draw(table(STATISTICS["regression"] | COSINES), caption="mine: n = 3", predictors="norm")
     assert figure.get_suptitle() == "mine: n = 3"
     texts = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert {"min $\\ell_2$ norm", "min $\\ell_1$ norm"} <= texts
@@ -82,23 +83,23 @@ def test_caption_and_interpolants():
 
 def test_a_loss_of_zero_is_a_gap():
     stats = {"log_train_loss": np.where(S > 1.0, -np.inf, -3.0), "test_loss": np.where(S > 1.0, 0.0, 0.5)}
-    assert np.isnan(draw(trajectory(stats)).axes[0].lines[1].get_ydata()[-1])
+    assert np.isnan(draw(table(stats)).axes[0].lines[1].get_ydata()[-1])
 
 
 def test_the_figure_names_its_curves_and_times():
-    texts = {text.get_text() for axes in draw(trajectory(STATISTICS["grokking"]), c=0.25).axes for text in axes.texts}
+    texts = {text.get_text() for axes in draw(table(STATISTICS["grokking"]), c=0.25).axes for text in axes.texts}
     assert texts == {"train", "test", "max $\\ell_2$ margin", "max $\\ell_1$ margin", "$T^-_{0.25}$", "$T^+_{0.25}$"}
 
 
 def test_two_drawings_are_the_same_file(tmp_path):
     for name in ("one.svg", "two.svg"):
-        save(draw(trajectory(STATISTICS["grokking"])), tmp_path / name)
+        save(draw(table(STATISTICS["grokking"])), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
 def test_pixels_are_enough_for_print(tmp_path):
     from PIL import Image
 
-    save(draw(trajectory(STATISTICS["grokking"])), tmp_path / "figure.png")
+    save(draw(table(STATISTICS["grokking"])), tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert image.width == 1020

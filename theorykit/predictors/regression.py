@@ -152,7 +152,7 @@ def early_log_loss(
     Examples
     --------
     >>> early_log_loss([0.0, 1.0], n=4, degree=2, log_A=20.0, nu=1.0, target_norm=2.0).round(4)
-    array([  0.    , -28.6822])
+    array([  0.    , -29.0685])
     """
     times, power = np.asarray(tau, dtype=np.float64), degree - 1
     with np.errstate(over="ignore", divide="ignore"):

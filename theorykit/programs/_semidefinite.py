@@ -111,7 +111,7 @@ def semidefinite_shift(S: Floats) -> float:
 
 
 def smallest_eigenvalue(S: Floats) -> float:
-    """Return a proved lower bound on the smallest eigenvalue of a symmetric matrix; 0 where none above 0 was proved."""
+    """Return a proved lower bound above 0 on the smallest eigenvalue of a symmetric matrix, or 0: none was proved."""
     for factor in (0.99, 0.5):
         estimate = factor * float(np.linalg.eigvalsh(S)[0])
         if estimate > 0.0 and proved_positive(S, estimate):
