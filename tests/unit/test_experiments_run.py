@@ -90,6 +90,7 @@ def test_summary_holds_the_moments(monkeypatch, tmp_path):
     assert summary["wall_total_s"] > 0
     assert summary["events"] == [
         {"name": "test_accuracy", "level": 0.6, "direction": 1, "tau": 5.0, "s": 1.0, "log_t": 11.9, "error": 1e-9}
+        | {"log_t_error": None}
     ]
     assert summary["diagnostics"] == {"steps": 3}
     assert {name: moment["s"] for name, moment in summary["moments"].items()} == {
