@@ -29,7 +29,7 @@ def test_the_dual_reduction_and_the_frames_agree(loss, log_alpha):
         np.testing.assert_allclose(one.outputs(X), other.outputs(X), rtol=1e-6, atol=1e-9)
         for name in ("h", "gradient"):
             (unit, log), (unit_, log_) = getattr(one, name), getattr(other, name)
-            # in the frames the residual of the squared loss is a difference of nearly equal numbers: the companion knows
+            # in the frames the residual of the squared loss is a difference of near numbers: the companion knows
             (looser, looser_log) = getattr(other.looser, name)
             np.testing.assert_allclose(unit, unit_, atol=3e-6 + float(np.max(np.abs(looser - unit_))))
             assert log == pytest.approx(log_, abs=3e-6 + abs(looser_log - log_))
