@@ -113,7 +113,7 @@ def test_folder_without_permission(run: Run, suite: Any, tmp_path: Path) -> None
 
 
 def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 def test_module_and_process_agree_on_the_exit_code() -> None:
@@ -127,7 +127,7 @@ def test_a_reader_that_leaves_early_is_not_an_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 2
@@ -175,7 +175,7 @@ def test_standard_output_is_no_file_to_replace(tmp_path: Path) -> None:
             stdout=stream,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 2
@@ -188,7 +188,7 @@ def test_a_closed_standard_output_is_one_line() -> None:
         ["sh", "-c", f"'{sys.executable}' -m theorykit list >&-"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2
@@ -211,7 +211,7 @@ def test_control_c_while_it_is_loading_is_silent() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "there\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, "")
 
 

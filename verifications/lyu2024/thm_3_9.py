@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class KernelInterpolant(Regression):
         )
 
     def broken(self) -> Sequence[Control]:
-        """Return a later time."""
-        return (Control("still at log(α)/λ", lambda i, p: self._ratio(i, p, p.log_alpha)),)
+        """Return one part in a hundred more."""
+        return (Control("1.01 ⟨φ, h*⟩", lambda i, p: replace(self.measure(i, p, "as-printed"), predicted=1.01)),)
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return distance and shrinkage of f along one flow of moderate scale."""
