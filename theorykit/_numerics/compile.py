@@ -65,9 +65,11 @@ def compiled_sources(package: Path = _PACKAGE) -> list[Path]:
 def _sources_of_constants(path: Path, package: Path) -> Iterator[Path]:
     """Yield the package's files from which one of them imports constants, which are written in capitals."""
     for node in ast.parse(path.read_bytes()).body:
-        inside = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package.name
-        if inside and any(name.name.isupper() for name in node.names):
-            module = package.joinpath(*node.module.split(".")[1:])
+        if not isinstance(node, ast.ImportFrom) or not any(name.name.isupper() for name in node.names):
+            continue
+        outer, *inner = (node.module or "").split(".")
+        if outer == package.name:
+            module = package.joinpath(*inner)
             yield from (file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file())
 
 
