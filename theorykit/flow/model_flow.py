@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError
 from theorykit.flow.frames import KERNEL, RICH, Field
+from theorykit.flow.kinks import continued, first_meeting, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, integrator
 from theorykit.flow.ode.methods import Record
@@ -39,6 +40,7 @@ _DENSE, _LOW_RANK = 400, 64  # parameters, and outputs of all samples, up to whi
 _AHEAD = 100.0  # times what log t would take at its present pace: it never gets slower for long
 _SAMPLES = 32  # from which the size of the features is taken
 _MOST_STEPS = 400_000
+_MOST_KINKS = 5_000  # samples times units up to which kinks are located
 _MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
 
 
@@ -116,6 +118,8 @@ class Integration:
         Times (log tau) and the relative error up to there that slaving residuals of the squared loss has brought.
     lost_from : float
         The log tau from which directions of the tangent kernel are below round-off; infinite where none is.
+    slides : list of (float, float)
+        From which log tau to which the flow slid along kinks.
     """
 
     segments: list[Segment]
@@ -126,6 +130,7 @@ class Integration:
     rtol: float
     slaving: tuple[list[float], list[float]]
     lost_from: float
+    slides: list[tuple[float, float]]
 
     @property
     def before_loss(self) -> float:
@@ -192,6 +197,24 @@ class _Run:
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
+        self.slides = list[tuple[float, float]]()
+        self.met: int | None = None  # the kink at which the last step ended
+        self.stalled = 0  # kinks met in a row without moving
+        self.first_step: float | None = None
+        self.sides = sides(self.field, self.log_tau, self.x)
+        if self.sides.size > 0:
+            self.counts["kinks"] = 0
+        if 0 < self.sides.size <= _MOST_KINKS:
+            self.field = replace(self.field, inputs=replace(self.field.inputs, piece=self.sides))
+            self._go_on([])
+
+    def _go_on(self, met: list[int]) -> None:
+        """Go on from kinks, across them or along them."""
+        way = continued(self.field, self.log_tau, self.x, met)
+        if way is None:
+            self.status = Status.KINKS
+        else:
+            self.field, self.x = way
 
     def unit(self) -> float:
         """Return the norm of a change of x that moves the outputs by about their unit."""
@@ -248,13 +271,16 @@ class _Run:
             record = flow.step()
             if record.t.size == 0:
                 continue
+            before = self.log_tau
+            record = self._up_to_kink(record)
+            if record.h[0] == 0.0:
+                break
             records.append(record)
             self.entries += record.dense.size + record.y.size
-            before = self.log_tau
-            self._take(flow)
+            self._take(record, flow)
             self._note_slaving(before)
             self._report()
-            if self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
+            if self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
                 break
             if self.entries > _MOST_ENTRIES or self.steps + len(records) >= _MOST_STEPS:
                 self.status = Status.MAX_STEPS
@@ -263,16 +289,50 @@ class _Run:
             self.counts[name] = self.counts.get(name, 0) + count
         if records:
             self.segments.append(Segment(field, records, flow.method.name, self.by_loss, self.log_tau_end))
-        if flow.status is Status.REACHED_END:
+        if self.field.held and records:
+            self.slides.append((self.segments[-1].start, self.log_tau))
+        if self.met is not None:
+            pass  # the end of the step is past it
+        elif flow.status is Status.REACHED_END:
             self.log_tau = self.log_tau if self.by_loss else until
         elif flow.status is not Status.RUNNING:
             self.status = flow.status
         if self.status is Status.RUNNING:
             self._change()
 
-    def _take(self, flow: Integrator) -> None:
-        """Take over where the integrator is."""
-        if self.by_loss:
+    def _at(self, record: Record, clock: float) -> tuple[float, Floats]:
+        """Return log tau and x at a time in a step."""
+        state = record.at(0, clock)
+        return (float(state[-1]), state[:-1]) if self.by_loss else (self.field.log_tau(clock), state)
+
+    def _up_to_kink(self, record: Record) -> Record:
+        """Return a step, shortened to where it meets a kink."""
+        if self.field.inputs.piece is None:
+            self._count_kinks(record)
+            return record
+        start, end = float(record.t[0]), float(record.t[0] + record.h[0])
+        with np.errstate(all="ignore"):
+            meeting = first_meeting(self.field, lambda clock: self._at(record, clock), start, end)
+        if meeting is None:
+            return record
+        self.met, self.first_step = meeting.kink, float(record.h[0])
+        self.counts["kinks"] += 1
+        part = (meeting.clock - start) / (end - start)
+        self.stalled = 0 if part > 1e-9 else self.stalled + 1
+        powers = part ** np.arange(1.0, record.dense.shape[1] + 1.0)
+        return Record(record.t, record.h * part, record.y, record.dense * powers[:, None])
+
+    def _count_kinks(self, record: Record) -> None:
+        """Count the kinks of a large net on whose other side a step ends."""
+        if self.sides.size > 0:
+            before, self.sides = self.sides, sides(self.field, *self._at(record, float(record.t[0] + record.h[0])))
+            self.counts["kinks"] += int(np.sum(before != self.sides))
+
+    def _take(self, record: Record, flow: Integrator) -> None:
+        """Take over where the last step ends."""
+        if self.met is not None:
+            self.log_tau, self.x = self._at(record, float(record.t[0] + record.h[0]))
+        elif self.by_loss:
             state = flow.y
             self.x, self.log_tau = state[:-1], float(state[-1])
         else:
@@ -330,7 +390,10 @@ class _Run:
         elif not field.slaved and outputs <= _LOW_RANK:
             jacobian = LowRankJacobian(field.low_rank_jacobian, rank=outputs)
         atol = self.rtol * self.unit() / math.sqrt(P)
-        return integrator(field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+        return integrator(
+            field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
+            first_step=self._first_step(end - start),
+        )  # fmt: skip
 
     def _by_loss(self) -> Integrator:
         """Return the integrator of (x, log t) in the clock of the loss, which has no end of its own."""
@@ -346,7 +409,15 @@ class _Run:
             jacobian = LowRankJacobian(clock.low_rank_jacobian, rank=outputs + 1)
         atol = np.append(np.full(P, self.rtol * self.unit() / math.sqrt(P)), self.rtol / math.sqrt(P))
         ahead = _AHEAD * (self.log_tau_end - self.log_tau) / float(clock(0.0, state)[-1])
-        return integrator(clock, state, (0.0, ahead), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+        return integrator(
+            clock, state, (0.0, ahead), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
+            first_step=self._first_step(ahead),
+        )  # fmt: skip
+
+    def _first_step(self, span: float) -> float | None:
+        """Return the step before a kink for the one behind it."""
+        step, self.first_step = self.first_step, None
+        return None if step is None else min(step, span)
 
     def _leaves_frame(self) -> bool:
         """Return whether eps |h| has come near |theta_bar|."""
@@ -369,6 +440,12 @@ class _Run:
         if self.log_tau >= self.log_tau_end:
             self.status = Status.REACHED_END
             return
+        if self.met is not None:
+            self._go_on([self.met])
+            self.met = None
+            if self.stalled > 2 * self.sides.size:
+                self.status = Status.KINKS
+            field = self.field
         if self._leaves_frame():
             sigma = math.exp(field.log_sigma(self.log_tau))
             self.x = sigma * field.moved(self.log_tau, self.x)
@@ -377,10 +454,11 @@ class _Run:
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            kind = SlavedField if self._settled() else Field
-            field = kind(self.problem, field.inputs, field.frame, field.log_clock)
+            field = _as(SlavedField if self._settled() else Field, field)
         elif self._leaves_manifold():
-            field = Field(self.problem, field.inputs, field.frame, field.log_clock)
+            field = _as(Field, field)
+        if field.log_clock != self.field.log_clock or field.frame != self.field.frame:
+            self.first_step = None
         self.field = field
 
     def _settled(self) -> bool:
@@ -395,6 +473,11 @@ class _Run:
             if self.decaying:
                 done, all_ = math.exp(self.log_tau), math.exp(self.log_tau_end)
             self.progress(min(1.0, done / all_))
+
+
+def _as(kind: type[Field], field: Field) -> Field:
+    """Return the same field with its residuals treated in another way."""
+    return kind(**{entry.name: getattr(field, entry.name) for entry in fields(field)})
 
 
 def integrate(
@@ -415,7 +498,9 @@ def integrate(
     run = _Run(problem, inputs, zero_output, log_tau_end, rtol, method, progress)
     while run.status is Status.RUNNING:
         run.segment()
-    return Integration(run.segments, run.origin, zero_output, run.status, run.counts, rtol, run.slaving, run.lost_from)
+    return Integration(
+        run.segments, run.origin, zero_output, run.status, run.counts, rtol, run.slaving, run.lost_from, run.slides
+    )  # fmt: skip
 
 
 def _feature_size(problem: Problem, inputs: Inputs) -> float:

@@ -34,7 +34,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 _OF_END = ("weights", "parameters")  # saved of the last point only
 _STATUSES = (
     *("reached_end", "step_too_small", "not_finite", "too_many_steps"),
-    *("max_steps", "blow_up", "no_convergence"),
+    *("max_steps", "blow_up", "no_convergence", "kinks"),
 )
 
 ROUND_OFF = 4.0 * float(np.finfo(np.float64).eps)
