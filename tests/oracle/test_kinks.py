@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import theorykit as tk
 from theorykit.flow.frames import KERNEL, RICH, Field
 from theorykit.flow.kinks import distances, normals
-from theorykit.models import CNN, MLP, Activation, Difference
+from theorykit.flow.model_path import ModelPath
+from theorykit.models import CNN, MLP, Difference
 
 
 def problem_of(net, loss, n, seed, *, alpha, weight_decay, init="theory"):
@@ -50,25 +53,24 @@ def test_sliding_against_subgradient_steps():
 
 @pytest.mark.parametrize(("loss", "weight_decay"), [("exponential", 1e-3), ("exponential", 0.0), ("squared", 1e-3)])
 def test_errors_cover_a_tighter_run_and_identities_hold(loss, weight_decay):
-    problem = problem_of(MLP((4, 6, 1)), loss, 5, 1, alpha=10.0, weight_decay=weight_decay)
-    end = {"s_end": 1.3} if weight_decay > 0.0 else {"log_t_end": 20.0}
-    save = tk.SaveAt(num=15)
+    problem = problem_of(MLP((4, 4, 1)), loss, 4, 1, alpha=10.0, weight_decay=weight_decay)
+    end = {"s_end": 1.2} if weight_decay > 0.0 else {"log_t_end": 20.0}
+    save = tk.SaveAt(num=15) if weight_decay > 0.0 else tk.SaveAt(log_t=np.linspace(0.0, 20.0, 15))
     flow = tk.gradient_flow(problem, rtol=1e-6, save=save, **end).raise_for_status()
     tight = tk.gradient_flow(problem, rtol=1e-9, save=save, **end).raise_for_status()
     assert flow.counts["run"]["kinks"] == tight.counts["run"]["kinks"] > 0
     for name in ("log_train_loss", "log_norm"):
         gap = np.abs(flow.stats[name] - tight.stats[name])
-        assert np.all(gap <= 3.0 * (flow.errors[name] + tight.errors[name]) + 1e-12), name
+        assert np.max(gap) <= np.max(flow.errors[name]) + np.max(tight.errors[name]), name
         assert np.max(gap) < 1e-4, name
     drift = tight.diagnostics["drift"]
     assert all(value is None or value < 1e-6 for value in drift.values()), drift
     assert drift["balancedness"] < 1e-8
 
 
-@pytest.mark.parametrize("width", [10, 20])
-def test_small_nets_without_weight_decay_end(width):
-    """They crawled for minutes while kinks were not located."""
-    problem = problem_of(MLP((4, width, 1)), "exponential", 8, 1, alpha=10.0, weight_decay=0.0)
+def test_a_small_net_without_weight_decay_ends():
+    """It crawled for minutes while kinks were not located."""
+    problem = problem_of(MLP((4, 10, 1)), "exponential", 8, 1, alpha=10.0, weight_decay=0.0)
     flow = tk.gradient_flow(problem, log_t_end=100.0, rtol=1e-6, save=tk.SaveAt(num=20)).raise_for_status()
     assert flow.counts["run"]["steps"] < 1_000
     assert flow.stats["log_train_loss"][-1] < -90.0
@@ -90,8 +92,6 @@ def test_on_its_piece_a_model_is_itself(net):
     theta, h, X = rng.standard_normal(net.parameters), rng.standard_normal(net.parameters), rng.standard_normal((4, 3))
     free = net.inputs(X)
     g = net.preactivations(theta, free)
-    from dataclasses import replace
-
     held = replace(free, piece=net.slopes(g))
     c = rng.standard_normal(net.output(theta, X).shape)
     tangent = rng.standard_normal(net.parameters)
@@ -110,7 +110,11 @@ def test_on_its_piece_a_model_is_itself(net):
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
 def test_gradients_of_preactivations(net):
     rng = np.random.default_rng(6)
-    theta, tangent, X = rng.standard_normal(net.parameters), rng.standard_normal(net.parameters), rng.standard_normal((4, 3))
+    theta, tangent, X = (
+        rng.standard_normal(net.parameters),
+        rng.standard_normal(net.parameters),
+        rng.standard_normal((4, 3)),
+    )
     up, down = (net.preactivations(theta + sign * 1e-6 * tangent, X) for sign in (1.0, -1.0))
     kinks = np.arange(up.size)
     np.testing.assert_allclose(
@@ -121,8 +125,6 @@ def test_gradients_of_preactivations(net):
 @pytest.mark.parametrize("frame", [KERNEL, RICH])
 def test_the_jacobian_along_held_kinks(frame):
     """On a stretch of sliding: the field stays on its kinks, and its Jacobian is the derivative."""
-    from theorykit.flow.model_path import ModelPath
-
     problem = problem_of(MLP((4, 6, 1)), "logistic", 6, 0, alpha=4.0, weight_decay=1e-2)
     path = tk.gradient_flow(problem, tau_end=1.0, rtol=1e-6, save=tk.SaveAt(num=3))._path
     assert isinstance(path, ModelPath)

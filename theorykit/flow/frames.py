@@ -141,7 +141,7 @@ class Field:
         return replace(self, inputs=replace(self.inputs, piece=piece), held=(), resting=())
 
     def sliding(self, log_tau: float, x: Floats) -> Self:
-        """Return the field at one point, with the slopes with which the flow stays on the kinks that it slides along."""
+        """Return the field at one point, with the slopes that keep the flow on the kinks that it slides along."""
         if not self.held:
             return self
         return self.on_piece(self.held, holding_slopes(self, log_tau, x, self.held, self.response))
@@ -230,7 +230,7 @@ class Field:
         return self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0)
 
     def bent(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
-        """Return e^log_factor times the Hessian of -L with respect to x, shape (P, P), along the kinks that are held."""
+        """Return e^log_factor times the Hessian of -L with respect to x along the kinks that are held, shape (P, P)."""
         if self.held:
             now = self.sliding(log_tau, x)
             return along(now.bent(log_tau, x, log_factor), *across(now, log_tau, x, self.held))

@@ -3,21 +3,21 @@ r"""Kinks: where the right-hand side of a net with activations like ReLU jumps, 
 Every preactivation g_j of a sample and a unit is a kink, and the slopes s_j of the activations say on which piece the
 flow is: s_j is 1 where g_j > 0 and the activation's other slope, 0 for ReLU, where g_j < 0. On one piece, held during
 every step whatever the signs do, everything is smooth. A step in which a g_j has changed its side ends there, and the
-flow goes on as a solution of the differential inclusion dtheta/dt in -dL_lambda, in the sense of Filippov:
+flow goes on as a solution of the differential inclusion of Clarke's subgradients, by Filippov's rule:
 
 - it crosses where on the other side it is driven away from the kink;
-- else it slides along it: s_j takes the value between the two slopes with which g_j stays 0. Both with dtheta/dtau = -theta
-  + force and in the kernel frame that is grad g_j . force = 0, since g_j is homogeneous.
+- else it slides along it: s_j takes the value between the two slopes with which g_j stays 0. Both for
+  dtheta/dtau = -theta + force and in the kernel frame that is grad g_j . force = 0, since g_j is homogeneous.
 
-The slopes at several kinks at once are found by iteration at every evaluation. Sliding ends where a slope leaves its interval.
-Kinks whose normals depend on those of held ones (two samples that see one active unit) rest on them.
+The slopes at several kinks at once are found by iteration at every evaluation. Sliding ends where a slope leaves its
+interval. Kinks whose normals depend on those of held ones (two samples that see one active unit) rest on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Meeting(NamedTuple):
 
 
 def sides(field: Field, log_tau: float, x: Floats) -> Floats:
-    """Return the slopes on the piece that x lies on, (K,); none for smooth models and those that say nothing of kinks."""
+    """Return the slopes on the piece that x is on, (K,); none for smooth models and those that know of no kinks."""
     model = field.problem.model
     if not isinstance(model, Kinked):
         return np.zeros(0)
@@ -75,9 +75,7 @@ def normals(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Fl
 
 
 def _kinked(field: Field) -> Kinked:
-    model = field.problem.model
-    assert isinstance(model, Kinked)
-    return model
+    return cast(Kinked, field.problem.model)  # asked once, in `sides`
 
 
 def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
@@ -132,7 +130,8 @@ def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tup
         up, down = (field.on_piece(kinks, slopes + sign * _STEP * unit).pull(log_tau, x) for sign in (1.0, -1.0))
         columns.append((up - down) / (2.0 * _STEP))
     moved, gradients = np.array(columns).T, normals(field, log_tau, x, kinks)
-    return moved, np.linalg.lstsq(gradients @ moved, gradients)[0]
+    response: Floats = np.asarray(np.linalg.lstsq(gradients @ moved, gradients)[0], dtype=np.float64)
+    return moved, response
 
 
 def along(matrix: Floats, moved: Floats, gradients: Floats) -> Floats:
@@ -184,7 +183,7 @@ Looked = Callable[[float], tuple[Floats, NDArray[np.intp]]]
 def _dip(
     looked: Looked, clocks: list[float], seen: list[Floats], clock: float, margin: Floats, left: NDArray[np.intp]
 ) -> tuple[float, Floats, NDArray[np.intp]]:
-    """Look where parabolas through the last three looks dip below 0, between the last two; else return the last look."""
+    """Look where parabolas through the last three looks dip below 0; return that look if it holds, else the last."""
     before, middle = seen[-2], seen[-1]
     with np.errstate(all="ignore"):
         bend, slope = 0.5 * (before - 2.0 * middle + margin), 0.5 * (margin - before)
@@ -213,7 +212,9 @@ def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -
             return Meeting(start, kink)
         if high >= 0.0:
             return Meeting(end, kink)
-        end = float(brentq(lambda clock, j=kink: looked(clock)[0][j], start, end, xtol=1e-15 * max(abs(start), abs(end))))
+        end = float(
+            brentq(lambda clock, j=kink: float(looked(clock)[0][j]), start, end, xtol=1e-15 * max(abs(start), abs(end)))
+        )
         left = looked(end)[1]
         left = left[left != kink]
         if left.size == 0:
@@ -221,7 +222,7 @@ def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -
 
 
 def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tuple[Field, Floats] | None:
-    """Return the field on whose piece the flow goes on from some kinks, and x moved onto them; None where none is found.
+    """Return the field of the piece on which the flow goes on from some kinks, and x moved onto them; None without one.
 
     Kinks at round-off from x count as met, too.
     """
@@ -251,7 +252,7 @@ def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tu
 def _choice(
     field: Field, log_tau: float, x: Floats, kinks: Sequence[int], free: NDArray[np.bool_]
 ) -> tuple[Floats, NDArray[np.bool_]] | None:
-    """Return slopes that the flow can go on with, and which are free: each at an end that it is driven away to, or held.
+    """Return slopes that the flow can go on with, each at the end that it is driven to or held, and which are held.
 
     By pivoting on the first one that is wrong, which ends where the responses form a P-matrix (kinks of one unit).
     """

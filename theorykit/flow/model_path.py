@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
-from theorykit.flow.model_flow import Integration, Segment, check_scale, integrate, starts_at_zero
+from theorykit.flow.model_checkpoint import Keeper
+from theorykit.flow.model_flow import Integration, Run, Segment, check_scale, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
+from theorykit.flow.ode.stepping import Status
 from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.losses import log_losses, margins
@@ -348,6 +350,7 @@ class ModelEngine:
         self.names = statistic_names(problem, directions)
         self.zero_output = starts_at_zero(problem)
         check_scale(problem, self.zero_output)
+        self.keeper: Keeper | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -361,7 +364,16 @@ class ModelEngine:
 
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> ModelPath | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
-        integration = integrate(self.problem, self.zero_output, log_tau_end, rtol, self.method, progress)
+        run = Run(self.problem, self.zero_output, log_tau_end, rtol, self.method)
+        if self.keeper is not None:
+            self.keeper.resume(run)
+        while run.status is Status.RUNNING:
+            run.step()
+            if progress is not None:
+                progress(run.fraction)
+            if self.keeper is not None:
+                self.keeper.keep(run)
+        integration = run.result()
         return ModelPath(self.problem, integration, self.directions) if integration.segments else None
 
 

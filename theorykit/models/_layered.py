@@ -253,7 +253,7 @@ class LayeredNet:
     def preactivation_quotients(
         self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs
     ) -> tuple[Array, float]:
-        """Return the preactivations at theta_bar + eps h over eps (infinite far from the kinks), and the size of h's part."""
+        """Return the preactivations at theta_bar + eps h over eps, infinite far from 0, and the size of h's part."""
         pairs: list[tuple[Array, Array]] = []
         if self.phi.kinked:
             self._difference(theta_bar, h, log_eps, X, pairs)
@@ -271,7 +271,7 @@ class LayeredNet:
         weights = np.zeros((rows.size, layer.lift.width + layer.bias, layer.units), dtype=theta.dtype)
         weights[np.arange(rows.size), : layer.lift.width, units] = lifted
         weights[np.arange(rows.size), layer.lift.width :, units] = 1.0
-        out[kinks < first, self._spans[0]] = weights.reshape(rows.size, -1)
+        out[kinks < first, self._spans[0]] = weights.reshape(rows.size, layer.parameters)
         if np.all(kinks < first):
             return out
         trace = self._forward(theta, inputs)
@@ -384,9 +384,14 @@ class LayeredNet:
         hidden = self.layers[:-1]
         if inputs.piece is None:
             return [None] * len(hidden)
-        shapes = [(len(inputs) * layer.lift.positions, layer.units) for layer in hidden]
-        parts = np.split(inputs.piece, np.cumsum([rows * units for rows, units in shapes])[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        parts: list[Array | None] = []
+        start = 0
+        for layer in hidden:
+            shape = len(inputs) * layer.lift.positions, layer.units
+            stop = start + shape[0] * shape[1]
+            parts.append(inputs.piece[start:stop].reshape(shape))
+            start = stop
+        return parts
 
     def _tangents(self, theta: Array, tangent: Array, trace: _Trace) -> tuple[list[Array], list[Array]]:
         """Return how z of every layer, and the lifted rows of every layer but the first, move along the tangent."""

@@ -133,12 +133,20 @@ class Difference:
 
     def jvp(self, theta: ArrayLike, X: ArrayLike | Inputs, tangent: ArrayLike) -> Array:
         """Return <grad f_i(theta), tangent>."""
-        (plus, minus), (up, down), (ours, theirs) = self._halves(theta), self._halves(tangent, "tangent"), self._copies(X)
+        (plus, minus), (up, down), (ours, theirs) = (
+            self._halves(theta),
+            self._halves(tangent, "tangent"),
+            self._copies(X),
+        )
         return self.model.jvp(plus, ours, up) - self.model.jvp(minus, theirs, down)
 
     def hvp(self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent: ArrayLike, tangent: ArrayLike) -> Array:
         """Return the derivative of `vjp` in theta along the tangent, shape (P,)."""
-        (plus, minus), (up, down), (ours, theirs) = self._halves(theta), self._halves(tangent, "tangent"), self._copies(X)
+        (plus, minus), (up, down), (ours, theirs) = (
+            self._halves(theta),
+            self._halves(tangent, "tangent"),
+            self._copies(X),
+        )
         above = self.model.hvp(plus, ours, cotangent, up)
         return _signed(above, self.model.hvp(minus, theirs, cotangent, down))
 
