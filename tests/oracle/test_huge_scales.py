@@ -41,10 +41,10 @@ def test_log_alpha_of_ten_thousand(name: str, loss: str) -> None:
         assert flow.stats["log_norm"][2] == pytest.approx(
             1e4 * (1.0 - 0.6), abs=2.0
         )  # s = 0.6: theta = sigma theta_bar
-    assert abs(flow.stats["log_norm"][-1]) < 5.0
+    assert abs(flow.stats["log_norm"][-1]) < np.log(1e4) / NETS[name].degree + 3.0  # |theta| ~ (log 1/lambda)^(1/L)
     if loss == "squared" and name != "factorisation":
         assert np.exp(flow.stats["log_train_loss"][-1]) < 1e-6
-    assert np.all(flow.errors["log_norm"] < 1e-7 * np.maximum(np.abs(flow.stats["log_norm"]), 1.0))
+    assert np.all(flow.errors["log_norm"] < 1e-6 * np.maximum(np.abs(flow.stats["log_norm"]), 1.0))
 
 
 def test_companions_of_small_nets_keep_the_flow() -> None:

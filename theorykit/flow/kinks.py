@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 
 _LOOKS = (0.25, 0.5, 0.75, 1.0)  # parts of a step at which the sides are looked at
 _ITERATIONS = 25  # for slopes
+_RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
 _SOLVED = 1e-14  # cosine between a normal and the force
 _NOISE = 1e-14  # of a preactivation relative to the largest one
@@ -101,21 +102,21 @@ def holding_slopes(
 ) -> Floats:
     """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
 
-    By Broyden's method, from the response at the start of a stretch where that is given, then from the one here.
+    By Broyden's method from the response at the start of a stretch where that is given; by Newton's where that fails.
     """
     assert field.inputs.piece is not None
-    slopes = field.inputs.piece[list(kinks)]
-    for start in [response, None] if response is not None else [None, None]:
-        if start is None and not np.all(np.isfinite(slopes)):
-            slopes = field.inputs.piece[list(kinks)]
-        matrix = responses(field, log_tau, x, kinks, slopes) if start is None else start.copy()
+    for start in [None] if response is None else [response, None]:
+        slopes = field.inputs.piece[list(kinks)]
         rate = rates(field, log_tau, x, kinks, slopes)
+        matrix = np.zeros(0) if start is None else start.copy()
         for _ in range(_ITERATIONS):
-            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate))):
-                break
             if np.max(np.abs(rate)) <= _SOLVED:
                 return slopes
-            move = -np.linalg.lstsq(matrix, rate)[0]
+            if start is None:
+                matrix = responses(field, log_tau, x, kinks, slopes)
+            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate))):
+                break
+            move = np.clip(slopes - np.linalg.lstsq(matrix, rate)[0], *_RANGE) - slopes
             slopes, before = slopes + move, rate
             rate = rates(field, log_tau, x, kinks, slopes)
             matrix += np.outer(rate - before - matrix @ move, move) / max(float(move @ move), 1e-300)
