@@ -123,3 +123,18 @@ def test_the_squared_loss_where_its_stiffness_fades_within_the_run(degree, log_a
         now = trajectory.at(tau=min(float(tau), float(trajectory.tau[-1])))
         f = X @ (theta[:12] ** degree - theta[12:] ** degree)
         np.testing.assert_allclose(now.outputs(), f, atol=1e-6)
+
+
+def test_the_squared_loss_between_the_stages_of_a_step():
+    """Held by its outputs, the state is right at all stages of a step that is far too wide, and only there."""
+    rng = np.random.default_rng(0)
+    data = tk.Dataset.from_arrays(rng.standard_normal((8, 40)), rng.standard_normal(8), task="regression")
+    problem = tk.Problem(DiagonalNet(40, 4), data, "squared", log_alpha=230.0, log_weight_decay=-230.0)
+    trajectory = tk.gradient_flow(problem, s_end=1.5, save=tk.SaveAt(num=5))
+    now = trajectory.at(s=1.0)
+    for path in (now.path, now.companion):
+        ends = path.step_ends()
+        ends = ends[(ends > math.log(100.0)) & (ends < math.log(231.0))]
+        inside = ends[:-1, None] + np.diff(ends)[:, None] * np.array([0.3, 0.85])
+        missed = np.abs(path.outputs(inside.ravel()) - data.y)  # f - y itself is about e^-460
+        assert np.max(missed) < 30.0 * path.rtol

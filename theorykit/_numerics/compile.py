@@ -1,21 +1,26 @@
 """Lazy, cached compilation: nothing compiles at import, and a changed source never meets yesterday's machine code.
 
 numba's own disk cache looks only at the file of the function itself and misses a change in a function it calls from
-another file. Here the cache folder is named by a hash of every compiled source, so a change anywhere starts a new one.
+another file. Here the cache folder is named by a hash of every file that goes into machine code: those that use
+`compiled`, and those from which they import constants, which numba freezes into it. A change in any of them, and in no
+other, starts a new folder.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_USES_COMPILED = re.compile(rb"^\s*from theorykit\._numerics\.compile import .*\bcompiled\b", re.MULTILINE)
 
 
 @functools.cache
@@ -37,13 +42,35 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def _source_hash() -> str:
+def _source_hash(package: Path = _PACKAGE) -> str:
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        source = path.read_bytes()
-        if b"compiled" in source:  # every file with compiled functions imports this decorator
-            digest.update(str(path.relative_to(_PACKAGE)).encode() + source)
+    for path in compiled_sources(package):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def compiled_sources(package: Path = _PACKAGE) -> list[Path]:
+    """Return the files that decide on the machine code: users of `compiled`, and where their constants come from."""
+    found: set[Path] = set()
+    ahead = [path for path in package.rglob("*.py") if _USES_COMPILED.search(path.read_bytes())]
+    ahead.append(package / "_numerics" / "compile.py")
+    while ahead:
+        path = ahead.pop()
+        if path not in found:
+            found.add(path)
+            ahead += _sources_of_constants(path, package)
+    return sorted(found)
+
+
+def _sources_of_constants(path: Path, package: Path) -> Iterator[Path]:
+    """Yield the package's files from which one of them imports constants, which are written in capitals."""
+    for node in ast.parse(path.read_bytes()).body:
+        if not isinstance(node, ast.ImportFrom) or not any(name.name.isupper() for name in node.names):
+            continue
+        outer, *inner = (node.module or "").split(".")
+        if outer == package.name:
+            module = package.joinpath(*inner)
+            yield from (file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file())
 
 
 def compiled(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ class Keeper:
         self.path, self.every = path, every
         self.fingerprint = hashlib.sha256(json.dumps(plain(list(what))).encode()).hexdigest()
         self.kept = checkpoint.read(path, self.fingerprint) or {"fingerprint": np.array(self.fingerprint)}
-        self.written = time.perf_counter()
+        self.lock = threading.Lock()
         self._write()  # a path that cannot be written shows before the work
 
     def resume(self, run: Run) -> None:
@@ -55,10 +56,11 @@ class Keeper:
         """Write the state of a run: where it is time for it, and at its end."""
         if run.status is Status.RUNNING and time.perf_counter() - self.written < self.every:
             return
-        prefix = f"{run.rtol!r}/"
-        self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
-        self.kept |= {prefix + name: array for name, array in pack(run).items()}
-        self._write()
+        prefix, arrays = f"{run.rtol!r}/", pack(run)
+        with self.lock:  # large models take their runs side by side
+            self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
+            self.kept |= {prefix + name: array for name, array in arrays.items()}
+            self._write()
 
     def _write(self) -> None:
         checkpoint.write(self.path, self.kept)

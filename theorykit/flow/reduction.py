@@ -44,6 +44,8 @@ _STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apar
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
 _STALE = 0.5  # change of log A within a step up to which the Jacobian at its start serves
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
+_INSIDE = 1e4  # 10 over the constant of the interpolation error of a step, max |x (x - c_1) (x - c_2) (x - 1)|/4!
+_BENDS = 16.0  # growth of L^2 eps |B| over which one bound on the steps serves
 _SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
 _CHUNK = 256  # steps between two looks at the progress bar
@@ -513,9 +515,14 @@ class _Run:
         """Return the log tau of the change of clock (or the end)."""
         if self.log_clock and self.decaying:
             return min(math.log(_CLOCK_CHANGE), self.log_tau_end)
-        uncapped = self._uncapped_from()
-        ahead = uncapped > 0.0 and math.log(uncapped) > self.log_tau
-        return min(self.log_tau_end, math.log(uncapped)) if ahead else self.log_tau_end
+        stop, uncapped = self.log_tau_end, self._uncapped_from()
+        if uncapped > 0.0 and math.log(uncapped) > self.log_tau:
+            stop = min(stop, math.log(uncapped))
+        if self._slaved_in_kernel_frame():
+            ahead = math.log(self.rtol) - self._log_bending()
+            ahead = ahead if ahead > 1e-6 else math.log(_BENDS)
+            stop = min(stop, math.log(math.exp(self.log_tau) + ahead / self.reduction.problem.model.degree))
+        return stop
 
     def _uncapped_from(self) -> float:
         """Return tau from which A is integrated as it falls in the kernel frame, uncapped (squared loss; else 0)."""
@@ -529,10 +536,31 @@ class _Run:
 
         Newton's iteration with a Jacobian that is far too stiff hardly moves, and so seems to have converged.
         """
-        falls = self._squared and self.decaying and not self.log_clock
-        if not falls or math.exp(self.log_tau) < self._uncapped_from() * (1.0 - 1e-12):
+        if not self._slaved_in_kernel_frame():
             return math.inf
-        return _STALE / (2.0 * (self.reduction.problem.model.degree - 1))
+        degree, widest = self.reduction.problem.model.degree, math.inf
+        if math.exp(self.log_tau) >= self._uncapped_from() * (1.0 - 1e-12):
+            widest = _STALE / (2.0 * (degree - 1))
+        bending = self._log_bending()
+        if bending < math.log(self.rtol) - 1e-6:
+            return widest
+        seen = math.exp(math.log(_INSIDE * self.rtol / _BENDS) - bending) ** 0.25
+        return min(widest, min(seen, 1.0) / degree)
+
+    def _slaved_in_kernel_frame(self) -> bool:
+        return self._squared and self.decaying and not self.log_clock and self.frame == Frame.KERNEL
+
+    def _log_bending(self) -> float:
+        """Return log(L^2 eps |B|), which grows at the rate L: by so much the outputs differ from the linear model's.
+
+        Where residuals are slaved the outputs hold the state, and Radau's error estimate, which damps stiff components,
+        sees the stages only: on a wide step to where the outputs bend, all stages are right and the polynomial between
+        them is not. So the width is bounded by the interpolation error of e^(L tau) times the bending.
+        """
+        c = (self.y[: self.reduction.dimension] / self.kappa)[None, :]
+        largest = float(np.max(np.abs(compiled.exponents(c, self._pack()))))
+        degree = self.reduction.problem.model.degree
+        return 2.0 * math.log(degree) - degree * self._log_sigma() + math.log(max(largest, 1e-300))
 
     def _change_clock(self) -> None:
         before = self._log_gain() if self._squared else 0.0

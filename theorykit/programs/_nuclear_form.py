@@ -16,6 +16,8 @@ from theorykit.programs._nuclear_data import Observed
 from theorykit.programs._nuclear_solve import SymmetricProgram, solve
 from theorykit.programs._statement import SolverError
 
+_ROWS = 64
+
 
 class Solution(NamedTuple):
     """W with the observed values, a dual vector, "optimal" or the solver's complaint, and the iterations."""
@@ -124,10 +126,15 @@ class _Entries:
         return matrix
 
     def schur(self, X: Floats, Y: Floats) -> Floats:
-        i, j = self.i, self.j
-        total = X[np.ix_(i, i)] * Y[np.ix_(j, j)] + X[np.ix_(j, j)] * Y[np.ix_(i, i)]
-        mixed = X[np.ix_(i, j)] * Y[np.ix_(j, i)]
-        return np.asarray(0.25 * self.factors[:, None] * (total + mixed + mixed.T) * self.factors)
+        total = np.empty((len(self.i), len(self.i)))
+        for start in range(0, len(total), _ROWS):  # blocks that stay in the cache; the other triangle is the same
+            rows, until = slice(start, start + _ROWS), slice(0, start + _ROWS)
+            i, j, p, q = self.i[rows], self.j[rows], self.i[until], self.j[until]
+            Xi, Xj, Yi, Yj = X[i], X[j], Y[i], Y[j]
+            block = Xi[:, p] * Yj[:, q] + Xj[:, q] * Yi[:, p] + Xi[:, q] * Yj[:, p] + Xj[:, p] * Yi[:, q]
+            block *= 0.25 * self.factors[rows, None] * self.factors[until]
+            total[rows, until], total[until, rows] = block, block.T
+        return total
 
     def rotated(self, P: Floats, Q: Floats) -> Floats:
         both = P[self.i][:, :, None] * Q[self.j][:, None, :] + P[self.j][:, :, None] * Q[self.i][:, None, :]
