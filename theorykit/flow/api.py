@@ -227,7 +227,8 @@ def gradient_flow(
         name = next(name for name in ("s", "tau", "log_t") if getattr(save, name) is not None)
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
-    rtol = rtol if _is_reduced(problem, method) else min(rtol, _loosest_in_frames(problem))
+    if method != "streamed" and not _is_reduced(problem, method):
+        rtol = min(rtol, _loosest_in_frames(problem))
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     if method == "streamed":
         from theorykit.flow.large import Plan, stream
