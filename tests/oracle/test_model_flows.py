@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import theorykit as tk
 from theorykit.models import MLP, DiagonalNet, MatrixFactorization
@@ -116,6 +117,42 @@ def figure_3(seed: int, *, rtol: float = 1e-4) -> tk.Trajectory:
     init = net.direction("perturbed", seed=seed, sigma=1e-4)  # theta(0) is perturbed by 1e-3
     problem = tk.Problem(net, data, loss="squared", alpha=10.0, weight_decay=1e-4, init=init)
     return tk.gradient_flow(problem, s_end=2.5, method="rkc2", rtol=rtol, save=tk.SaveAt(num=50))
+
+
+def test_slaved_residuals_of_a_large_model_against_scalar_equations():
+    """The observed entries u_i^2 - v_i^2 of a diagonal decouple, and u_i v_i = sigma^2: one equation each.
+
+    At alpha = 1e4, lambda = 1e-4 their residuals fall at rates of 1e11 at first and 1e3 at the end.
+    """
+    d, log_alpha, log_lambda = 66, np.log(1e4), np.log(1e-4)  # more outputs and parameters than a Jacobian is formed of
+    targets = np.resize([0.9, -0.6, 0.3], d)
+    data = tk.datasets.matrix_entries([[i, i] for i in range(d)], targets, shape=(d, d))
+    problem = tk.Problem(MatrixFactorization(d), data, "squared", log_alpha=log_alpha, log_weight_decay=log_lambda)
+    flow = tk.gradient_flow(problem, tau_end=log_alpha + 2.0, rtol=1e-4, method="rkc2").raise_for_status()
+    assert [frame["slaved"] for frame in flow.diagnostics["frames"]] == [False, True, True, False, False]
+    times = np.array([0.05, 0.5 * log_alpha, 0.7 * log_alpha, 0.8 * log_alpha, log_alpha, log_alpha + 1.9])
+    for index in range(3):
+        exact = _scalar_output(times, targets[index], log_alpha, 8.0 / d * np.exp(-log_lambda))
+        for tau, wanted in zip(times, exact, strict=True):
+            value, error = flow.at(tau=tau).estimate(lambda now, index=index: float(now.outputs()[index]))
+            assert abs(value - wanted) <= error < 3e-4
+
+
+def _scalar_output(times, target, log_alpha, stiffness):
+    """Solve dq/dtau = -2 q - stiffness (q - y) sqrt(q^2 + 4 sigma^4) from q = 0, sigma = alpha e^(-tau)."""
+
+    def size(tau, q):
+        return np.sqrt(q**2 + 4.0 * np.exp(4.0 * (log_alpha - tau)))
+
+    def rhs(tau, q):
+        return -2.0 * q - stiffness * (q - target) * size(tau, q)
+
+    def jacobian(tau, q):
+        p = size(tau, q)
+        return np.array([-2.0 - stiffness * (p + (q - target) * q / p)])
+
+    solved = solve_ivp(rhs, (0.0, times[-1]), [0.0], "Radau", times, jac=jacobian, rtol=1e-11, atol=1e-13)
+    return solved.y[0]
 
 
 def test_figure_3():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -111,6 +112,35 @@ def test_instances_share_a_problem_only_if_everything_agrees() -> None:
 def test_an_instance_says_what_is_wrong(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Instance(**{"model": DiagonalNet(2), "data": DATA, "loss": "logistic"} | changes)
+
+
+WRONG = {
+    # f has degree 3: at c = 1/2 it is twice c^4 f
+    "def degree(self): return 4": r"homogeneity fails: f\(c theta\) and c\^4 f\(theta\) differ by 1",
+    "def jvp(self, *given): return 0.5 * super().jvp(*given)": (
+        "gradient fails: finite differences of the output and the gradient differ by 1"
+    ),
+    # <theta, 2 grad f> = 6 f; relative to the sum of |theta_k df/dtheta_k|, which is at least |3 f|
+    "def features(self, *given): return 2.0 * super().features(*given)": (
+        r"Euler's identity fails: <theta, grad f> and 3 f differ by (0\.\d+|1)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "message"), WRONG.items())
+def test_a_claim_refuses_a_model_that_is_not_homogeneous_and_says_by_how_much(
+    tmp_path: Path, method: str, message: str
+) -> None:
+    line = f"    @property\n    {method}" if "degree" in method else f"    {method}"
+    source = LADDER.replace("TEN", "10.0").replace("Instance(MLP", "Instance(Wrong")
+    (tmp_path / "slack.py").write_text(source.replace("class Slack", f"class Wrong(MLP):\n{line}\n\nclass Slack"))
+    result = tk.verify("toy.slack", paths=[tmp_path])
+    assert result.exit_code != 0
+    for row in result.results:
+        assert row.verdict == "inconclusive"
+        assert row.failure is not None
+        wanted = rf"^model: got mlp 4-3-1 relu\^2, for which {message} \(relative\); wanted a [34]-homogeneous model"
+        assert re.search(wanted, row.failure["message"])
 
 
 def test_a_trial_needs_a_label() -> None:

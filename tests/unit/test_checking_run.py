@@ -180,12 +180,32 @@ def test_broken_file_is_reported_and_does_not_stop_the_others(tmp_path: Path) ->
 def test_one_id_in_two_files_is_bad_input(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, name="twin.py")
-    with pytest.raises(InputError, match=r"id: got 'toy.known' in two files"):
+    with pytest.raises(InputError, match=r"id: got 'toy.known' in .*mine.py and .*twin.py; wanted an id"):
         discover([], [tmp_path])
     os.remove(tmp_path / "twin.py")
     write(tmp_path, id="lyu2024.thm-3.4")
-    with pytest.raises(InputError, match=r"id: got 'lyu2024.thm-3.4' in two files"):
+    with pytest.raises(InputError, match=r"id: got 'lyu2024.thm-3.4' in .*thm_3_4.py and .*mine.py"):
         discover([], [tmp_path])
+
+
+def test_a_class_that_derives_from_a_claim_needs_an_id_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, KNOWN + '\n\nclass Heir(Known):\n    """The same."""\n\n\n_HEIR = Heir\n')
+    with pytest.raises(InputError, match=r"in the classes Known and Heir of .*mine.py"):
+        discover([], [tmp_path])
+
+
+def test_a_profile_that_is_not_named_has_what_the_one_before_it_has(tmp_path: Path) -> None:
+    write(tmp_path, KNOWN.replace('"full": 3, "paper": 3}', '"paper": 2}; ladders = {"full": (5.0, 10.0, 20.0)}'))
+    (claim,) = discover(["toy.*"], [tmp_path]).claims
+    assert claim.draws == {"quick": 3, "full": 3, "paper": 2}
+    assert claim.ladders == dict.fromkeys(("quick", "full", "paper"), (5.0, 10.0, 20.0))
+
+
+def test_files_of_pytest_are_not_imported(tmp_path: Path) -> None:
+    write(tmp_path)
+    for name in ("test_it.py", "conftest.py"):
+        (tmp_path / name).write_text("raise RuntimeError\n")
+    assert not discover(["toy.*"], [tmp_path]).broken
 
 
 def test_a_name_imported_from_another_file_is_no_second_claim(tmp_path: Path) -> None:
@@ -260,6 +280,14 @@ def test_a_pattern_that_only_a_broken_file_could_match_names_it(tmp_path: Path) 
         ("draws =", 'expected = {"printed": "refuted"}; draws =', "expected names the variant 'printed'"),
         ('    """a tends to 2."""\n', "", "lacks a docstring"),
         ("def measure(", "def measured(", "lacks the method measure"),
+        (
+            "draws =",
+            'ladders = {"quick": (5.0, "10")}; draws =',
+            "wanted scales log(alpha) for each of quick, full",
+        ),
+        ("draws =", 'draws = {"quick": 0, "full": 1, "paper": 1}; was =', "wanted a number >= 1 for each of quick"),
+        ("problem, variant", "problem", "wanted measure(self, instance, problem, variant)"),
+        ("self, rng", "self", "instances is instances(self); wanted instances(self, rng)"),
         ("class Known(Claim)", "class Known", "does not derive from theorykit.Claim"),
     ],
 )

@@ -124,7 +124,7 @@ def replaced(old, new):
         (replaced('kind = "sparse_sign"\n', ""), "data.kind: got None; wanted one of sparse_sign"),
         (replaced("sparse_sign", "sparse_sing"), "data.kind: got 'sparse_sing'.*did you mean 'sparse_sign'"),
         (replaced('"sparse_sign"', "3"), "data.kind: got 3"),
-        (replaced("n = 8", "nn = 8"), "data: got 'nn'; wanted one of kind, n, d, k, n_test, seed .did you mean 'n'"),
+        (replaced("n = 8", "nn = 8"), "data: got 'nn'; wanted one of kind, n, d, n_test, seed, k .did you mean 'n'"),
         (replaced("n = 8\n", ""), "data.n: got nothing"),
         (replaced("n = 8", "n = 0"), "data.n: got 0; wanted an integer >= 1"),
         (replaced("n = 8", "n = 8.0"), "data.n: got 8.0"),

@@ -164,7 +164,8 @@ def test_inaccurate_is_no_answer(monkeypatch):
         kernel_svm(X, Y, solver="CLARABEL")
 
 
-def round_trips(tmp_path, found, kind):
+def assert_round_trip(tmp_path, found, kind):
+    """The file gives the result back, and is refused once a number in it is another."""
     path = tmp_path / "result.npz"
     found.save(path)
     again = kind.load(path)
@@ -190,10 +191,10 @@ def round_trips(tmp_path, found, kind):
 @pytest.mark.parametrize("given", [{"X": X}, {"gram": K}])
 def test_files(tmp_path, given):
     for C in (None, 0.2):
-        round_trips(tmp_path, kernel_svm(y=Y, C=C, **given), KernelSVM)
-        round_trips(tmp_path, kernel_svm(y=[0, 1, 2], C=C, **given), KernelSVM)
-    round_trips(tmp_path, kernel_interpolant(y=Y, **given), KernelInterpolant)
-    round_trips(tmp_path, kernel_interpolant(y=X, ridge=0.1, **given), KernelInterpolant)
+        assert_round_trip(tmp_path, kernel_svm(y=Y, C=C, **given), KernelSVM)
+        assert_round_trip(tmp_path, kernel_svm(y=[0, 1, 2], C=C, **given), KernelSVM)
+    assert_round_trip(tmp_path, kernel_interpolant(y=Y, **given), KernelInterpolant)
+    assert_round_trip(tmp_path, kernel_interpolant(y=X, ridge=0.1, **given), KernelInterpolant)
 
 
 def test_a_model_is_put_back(tmp_path):

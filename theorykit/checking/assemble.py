@@ -38,8 +38,12 @@ def _result(claim: type[Claim], family: Family, members: list[Outcome], variant:
         verdict = "inconclusive"
     joined = _joined if claim.expansion is not None else _tightest
     controls = tuple(_control_result(name, members, joined) for name in claim.control_names)
-    reason = next((member.reason for member in members if member.reason), None)
     shown, value, predicted, error = joined(judged)
+    reason = None
+    if verdict == "not-applicable":
+        reason = next((member.reason for member in members if member.reason), None)
+    elif verdict == "inconclusive" and failure is None:
+        reason = _why_open(claim, value, error["total"])
     return ClaimResult(
         claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
         family.model, family.loss, family.degree, verdict, claim.expected[variant], predicted, value, error,
@@ -49,7 +53,7 @@ def _result(claim: type[Claim], family: Family, members: list[Outcome], variant:
         detail=tuple(_detail(member, variant) for member in members),
         summary=_setting(family) | _distributions(members),
         failure=failure,
-        reason=reason if verdict == "not-applicable" else None,
+        reason=reason,
         traces=tuple(itertools.chain.from_iterable(member.traces for member in members)),
         judged=claim.judged,
         paper=claim.source.paper,
@@ -58,6 +62,15 @@ def _result(claim: type[Claim], family: Family, members: list[Outcome], variant:
         open_question=claim.open_question,
         recalled=sum(member.recalled for member in members),
     )  # fmt: skip
+
+
+def _why_open(claim: type[Claim], value: float | None, error: float | None) -> str:
+    """Say why a verdict is inconclusive although nothing failed."""
+    if value is None or error is None:
+        return "a number is not finite"
+    if claim.expansion is None:
+        return f"a slack, {value:.3g}, is within its error, {error:.3g}"
+    return "an interval holds what the claim says, and is so wide that it cannot be told from what a control says"
 
 
 def _setting(family: Family) -> dict[str, Any]:

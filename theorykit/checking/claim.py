@@ -111,7 +111,8 @@ class Claim(ABC):
     expansion : Expansion or None
         The form in which the limit is approached; None for a claim whose measurements are slacks.
     ladders : dict
-        Scales log(alpha) for each profile. A claim of slacks that sets it is measured at every one of them, else once.
+        Scales log(alpha) for each profile ("quick", "full", "paper"; one that is not named has what the one before it
+        has, here and in `draws`). A claim of slacks that sets it is measured at every one of them, else once.
     draws : dict
         How many instances each profile draws.
     quantity : str
@@ -152,9 +153,12 @@ class Claim(ABC):
         super().__init_subclass__()
         cls.statement = " ".join((cls.__doc__ or "").split())
         cls.variants = tuple(cls.expected) if isinstance(cls.expected, Mapping) else ()
+        for name in ("ladders", "draws"):
+            if name in vars(cls):
+                setattr(cls, name, _completed(vars(cls)[name]))
         written = (cls.instances, cls.measure, cls.controls)
         if not any(getattr(method, "__isabstractmethod__", False) for method in written):
-            cls.control_names = _names(cls(Tools("quick")).controls())
+            cls.control_names = _names(f"{cls.__name__}.controls", cls(Tools("quick")).controls())
 
     @abstractmethod
     def instances(self, rng: np.random.Generator) -> Iterable[Instance | Trial]:
@@ -227,16 +231,26 @@ class Claim(ABC):
         return self.tools.max_margin(data, norm)
 
 
-def _names(controls: Any) -> tuple[str, ...]:
+def _completed(given: Any) -> Any:
+    """Let a profile that is not named have what the one before it has (the first named, if there is none)."""
+    if not isinstance(given, Mapping) or not given:
+        return given
+    last, found = next(iter(given.values())), {}
+    for profile in ("quick", "full", "paper"):
+        last = found[profile] = given.get(profile, last)
+    return found
+
+
+def _names(where: str, controls: Any) -> tuple[str, ...]:
     """Return the names of a claim's controls."""
     if not isinstance(controls, Iterable):
-        raise InputError("controls", repr(controls), "a sequence of Control")
+        raise InputError(where, repr(controls), "a list of Control")
     names = []
     for control in controls:
         if not isinstance(control, Control):
-            raise InputError("controls", repr(control), "Control objects only")
+            raise InputError(where, repr(control), "Control objects only")
         if control.name in names:
-            raise InputError("controls", f"{control.name!r} twice", "a name of its own for each control")
+            raise InputError(where, f"{control.name!r} twice", "a name of its own for each control")
         names.append(control.name)
     return tuple(names)
 

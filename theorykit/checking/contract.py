@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -10,12 +11,13 @@ from typing import Any, TypeVar
 
 from theorykit._numerics.errors import InputError
 from theorykit.checking.claim import KINDS, VARIANTS, Claim, Source
-from theorykit.checking.measurement import Measurement
+from theorykit.checking.measurement import Measurement, accepts
 from theorykit.checking.verdict import WORST_FIRST
 
 T = TypeVar("T")
 ID = re.compile(r"[a-z0-9]+\.[a-z0-9]+([.-][a-z0-9]+)*")
 _METHODS = ("instances", "measure", "controls")
+_ARGUMENTS = {"instances": ("rng",), "measure": ("instance", "problem", "variant"), "controls": (), "broken": ()}
 
 
 def faults(kind: type[Any]) -> list[str]:
@@ -37,7 +39,7 @@ def faults(kind: type[Any]) -> list[str]:
         found.append(f"source is {source!r}; wanted a theorykit.Source" if source is not None else "lacks a source")
     if sort not in KINDS:
         found.append(f"kind is {sort!r}; wanted one of {', '.join(KINDS)}")
-    return found + _expectation_faults(kind.expected)
+    return found + _expectation_faults(kind.expected) + _profile_faults(kind) + _signature_faults(kind)
 
 
 def _expectation_faults(expected: Any) -> list[str]:
@@ -49,6 +51,39 @@ def _expectation_faults(expected: Any) -> list[str]:
     ]
     wrong = {verdict for verdict in expected.values() if verdict not in WORST_FIRST}
     return found + [f"expected is {verdict!r}; wanted one of {', '.join(WORST_FIRST)}" for verdict in wrong]
+
+
+def _profile_faults(kind: type[Claim]) -> list[str]:
+    """Test that ladders and draws say something sensible for every profile."""
+    found = []
+    for name, fits, wanted in (("ladders", _is_ladder, "scales log(alpha)"), ("draws", _is_count, "a number >= 1")):
+        value = getattr(kind, name)
+        for profile in Claim.draws:
+            if not isinstance(value, Mapping) or profile not in value or not fits(value[profile]):
+                found.append(f"{name} is {_shown(value)}; wanted {wanted} for each of {', '.join(Claim.draws)}")
+                break
+    return found
+
+
+def _is_ladder(value: Any) -> bool:
+    numbers = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return numbers and all(isinstance(x, Real) and math.isfinite(x) for x in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _signature_faults(kind: type[Any]) -> list[str]:
+    """Test that the methods take what they will be called with."""
+    found = []
+    for name, arguments in _ARGUMENTS.items():
+        method = inspect.getattr_static(kind, name, None)
+        if inspect.isfunction(method) and not accepts(method, 1 + len(arguments)):
+            found.append(
+                f"{name} is {name}{inspect.signature(method)}; wanted {name}({', '.join(('self', *arguments))})"
+            )
+    return found
 
 
 def looks_like_a_claim(kind: type[Any]) -> bool:

@@ -14,12 +14,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.errors import InputError
 from theorykit.checking.claim import Claim
 from theorykit.checking.contract import faults, looks_like_a_claim
 
@@ -74,7 +75,7 @@ def discover(patterns: Sequence[str] = (), paths: Sequence[str | os.PathLike[str
             broken.append(_unusable(kind, wrong))
             continue
         if kind.id in claims and claims[kind.id] is not kind:
-            raise InputError("id", f"{kind.id!r} in two files", "one file for each claim id")
+            raise _twice(claims[kind.id], kind)
         claims[kind.id] = kind
     for pattern in patterns:
         known = [*claims, *(entry["claim"] for entry in broken if "claim" in entry)]
@@ -87,6 +88,15 @@ def discover(patterns: Sequence[str] = (), paths: Sequence[str | os.PathLike[str
         if not claim.source.is_known
     ]
     return Discovery(wanted, tuple(broken), tuple(odd))
+
+
+def _twice(first: type[Claim], second: type[Claim]) -> InputError:
+    """Return the error for two claims of one id; a class that derives from a claim has that one's id."""
+    files = [_place(kind) for kind in (first, second)]
+    places = f"in {files[0]} and {files[1]}"
+    if files[0] == files[1]:
+        places = f"in the classes {first.__name__} and {second.__name__} of {files[0]}"
+    return InputError("id", f"{first.id!r} {places}", "an id of its own for each claim")
 
 
 def _patterns(patterns: Sequence[str]) -> list[str]:
@@ -122,17 +132,22 @@ def _classes(modules: list[ModuleType]) -> Iterator[type[Any]]:
 
 
 def _unusable(kind: type[Any], wrong: list[str]) -> dict[str, str]:
-    place = getattr(sys.modules[kind.__module__], "__file__", None) or kind.__module__
-    entry = {"path": place, "class": kind.__name__, "type": "InputError", "message": "; ".join(wrong)}
+    entry = {"path": _place(kind), "class": kind.__name__, "type": "InputError", "message": "; ".join(wrong)}
     identifier = getattr(kind, "id", None)
     return entry | ({"claim": identifier} if isinstance(identifier, str) else {})
 
 
+def _place(kind: type[Any]) -> str:
+    return getattr(sys.modules[kind.__module__], "__file__", None) or kind.__module__
+
+
 def _unknown(pattern: str, known: list[str], broken: list[dict[str, str]]) -> InputError:
     """Return the error for a pattern that matches nothing; what could not be read may hold what is missing."""
-    error = unknown_name("claim", pattern, known)
-    unread = "; ".join(f"{entry['path']}: {entry['type']}: {entry['message']}" for entry in broken)
-    return InputError(error.argument, error.got, f"{error.wanted}; not usable: {unread}") if unread else error
+    near = get_close_matches(pattern, known, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    unread = "".join(f"; not usable: {entry['path']}: {entry['type']}: {entry['message']}" for entry in broken)
+    where = "`theorykit list` shows all, with --path DIR also those in DIR"
+    return InputError("claim", repr(pattern), f"an id{hint} or a pattern such as 'lyu2024.*'; {where}{unread}")
 
 
 def _matches(identifier: str, pattern: str) -> bool:
@@ -154,6 +169,8 @@ def _modules(paths: Sequence[Path], broken: list[dict[str, str]]) -> Iterator[Mo
         if not Path(folder).is_dir():
             raise InputError("path", str(folder), "an existing folder")
         for file in sorted(Path(folder).glob("*.py")):
+            if file.name.startswith("test_") or file.name == "conftest.py":
+                continue  # pytest's, and likely to call `verify` themselves
             module = _imported_file(file, broken)
             if module is not None:
                 yield module

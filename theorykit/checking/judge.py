@@ -41,7 +41,8 @@ def _failure(claim: type[Claim], error: BaseException) -> dict[str, str]:
     file = inspect.getfile(claim)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     place = f" ({Path(file).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-    return {"type": type(error).__name__, "message": f"{error}{place}".strip()}
+    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    return {"type": type(error).__name__, "message": f"{error}{place}{notes}".strip()}
 
 
 def judge(claim: Claim, instance: Instance | Trial, index: int, profile: str) -> Outcome:
@@ -115,7 +116,11 @@ def _measured(claim: Claim, instance: Instance | Trial, problem: Problem | None,
 
 
 def _measured_by(control: Control, instance: Instance | Trial, problem: Problem | None) -> Measurement:
-    return measurement(f"control {control.name!r}", control.measure(instance, problem))
+    try:
+        return measurement(f"control {control.name!r}", control.measure(instance, problem))
+    except (Exception, SystemExit) as error:
+        error.add_note(f"for the control {control.name!r}")
+        raise
 
 
 def resolution_of(claim: Claim, controls: Sequence[Control], instance: Instance | Trial, profile: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -187,3 +188,17 @@ class Control:
             raise InputError("name", repr(self.name), "what the control says, in a few words")
         if not callable(self.measure):
             raise InputError("measure", repr(self.measure), "a function of instance and problem")
+        if not accepts(self.measure, 2):
+            got = f"a function of {inspect.signature(self.measure)} for the control {self.name!r}"
+            raise InputError("measure", got, "a function of instance and problem")
+
+
+def accepts(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments (True where Python cannot tell)."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True

@@ -90,7 +90,7 @@ class ClaimResult:
     failure : dict or None
         {"type", "message"} of what the check raised.
     reason : str or None
-        Why the claim is not applicable.
+        Why the claim is not applicable, or the verdict inconclusive though nothing was raised.
     traces : tuple of dict
         Small trajectories for figures: {"label", "s": [...], "curves": {name: [...]}}.
     judged : str

@@ -18,6 +18,7 @@ from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
 from theorykit._numerics.validate import path as checked_path
+from theorykit._numerics.workers import side_by_side
 from theorykit._version import __version__
 from theorykit.checking.assemble import assemble
 from theorykit.checking.claim import Claim, Ends, Tools
@@ -301,10 +302,7 @@ def _run_all(tasks: list[_Task], finished: dict[tuple[int, _Work], Outcome], job
         for task, flows in small:
             yield from _run(task, flows)
     else:
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        for done in parallel(delayed(_run_whole)(task, flows) for task, flows in small):
+        for done in side_by_side(_run_whole, small, jobs, ordered=False):
             yield from done
     for task, flows in open_tasks:
         if task.large:

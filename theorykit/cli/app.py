@@ -146,7 +146,7 @@ def verify(
 ) -> int:
     """Check claims and print the table of verdicts.
 
-    What an earlier run with the same settings and code has finished is not computed again.
+    What an earlier run of the same claims with the same settings and code has finished is not computed again.
 
     Exit code: 0 all as expected, 1 not as expected or a control survived, 2 bad input, 3 inconclusive, 130 interrupted.
     """

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from theorykit._numerics.errors import FlowError, InputError
-from theorykit._numerics.serial import plain, replacing, to_json
-from theorykit._numerics.validate import path, shown
+from theorykit._numerics.serial import plain
+from theorykit._numerics.validate import shown
 from theorykit._version import __version__
 from theorykit.experiments.config import Experiment
-from theorykit.experiments.run import FILES, caption, run_experiment, writable_folder
+from theorykit.experiments.files import SUMMARY, TABLE, folder_of, heading, write
+from theorykit.experiments.run import caption, run_experiment
 from theorykit.experiments.table import Table, write_all
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9=.+-]+")
@@ -100,9 +101,7 @@ def run_family(
     started = time.perf_counter()
     if not isinstance(experiment, Experiment) or not experiment.members:
         raise InputError("experiment", shown(experiment), "an Experiment with a [family], from load_experiment")
-    if resume and out is None:
-        raise InputError("resume", "no folder", "out, the folder of the run to go on with")
-    folder = None if out is None else writable_folder(path("out", out, "a folder that can be written"))
+    folder = folder_of(out, resume)
     family = experiment.settings["family"]
     summaries, tables = [], []
     for k, (value, member) in enumerate(zip(family["values"], experiment.members, strict=True)):
@@ -132,7 +131,7 @@ def _member(
     if folder is not None and resume:
         kept = _kept(member, folder, confirm)
         if kept is not None:
-            return kept, Table.read(folder / "trajectory.csv")
+            return kept, Table.read(folder / TABLE)
     result = run_experiment(
         member, out=folder, confirm=confirm, resume=resume and folder is not None, progress=progress
     )
@@ -142,23 +141,18 @@ def _member(
 def _kept(member: Experiment, folder: Path, confirm: bool) -> dict[str, Any] | None:
     """Return the summary of a finished run of this very member in a folder."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     mine = {"settings": plain(member.settings), "version": __version__, "confirmed": confirm, "status": "reached_end"}
     same = isinstance(summary, dict) and all(summary.get(key) == value for key, value in mine.items())
-    return summary if same and (folder / "trajectory.csv").is_file() else None
+    return summary if same and (folder / TABLE).is_file() else None
 
 
 def _summary(experiment: Experiment, members: list[dict[str, Any]]) -> dict[str, Any]:
     early = [member for member in members if member["status"] != "reached_end"]
     ended = early[0] if early else members[-1]
-    return {
-        "preset": experiment.name,
-        "source": experiment.source,
-        "profile": experiment.profile,
-        "version": __version__,
-        "settings": experiment.settings,
+    return heading(experiment) | {
         "family": experiment.settings["family"],
         "status": ended["status"],
         "message": ended["message"],
@@ -171,21 +165,13 @@ def _summary(experiment: Experiment, members: list[dict[str, Any]]) -> dict[str,
 
 
 def _write(folder: Path, experiment: Experiment, summary: Mapping[str, Any], tables: list[Table]) -> tuple[Path, ...]:
-    from theorykit.experiments.figure import draw_family, save
+    from theorykit.experiments.figure import draw_family
 
     key, values = experiment.settings["family"]["key"], experiment.settings["family"]["values"]
     rows = [((str(value),), table) for value, table in zip(values, tables, strict=True)]
     named = {str(value): table for value, table in zip(values, tables, strict=True)}
     figure = draw_family(named, key.partition(".")[2], caption=_caption(summary, key))
-    for name in FILES:
-        with replacing("out", folder / name) as file:
-            if name == "trajectory.csv":
-                write_all(file, rows, (key,))
-            elif name == "summary.json":
-                file.write_text(to_json(summary), encoding="utf-8")
-            else:
-                save(figure, file)
-    return tuple(folder / name for name in FILES)
+    return write(folder, figure, summary, lambda file: write_all(file, rows, (key,)))
 
 
 def _caption(summary: Mapping[str, Any], key: str) -> str:

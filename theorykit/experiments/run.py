@@ -13,13 +13,12 @@ import numpy as np
 
 from theorykit import datasets
 from theorykit._numerics.errors import InputError
-from theorykit._numerics.serial import replacing, to_json, writable_file
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import path, shown
-from theorykit._version import __version__
+from theorykit._numerics.validate import shown
 from theorykit.experiments import predict
 from theorykit.experiments.build import dataset_of, problem_of
 from theorykit.experiments.config import Experiment
+from theorykit.experiments.files import folder_of, heading, write
 from theorykit.experiments.predict import Block, Predictors
 from theorykit.experiments.schema import Settings
 from theorykit.experiments.table import Table
@@ -27,7 +26,6 @@ from theorykit.experiments.table import Table
 if TYPE_CHECKING:
     from theorykit.flow import Crossing, Event, Problem, SaveAt, Trajectory
 
-FILES = ("trajectory.csv", "figure.svg", "figure.png", "summary.json")
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -123,9 +121,7 @@ def run_experiment(
         raise InputError("experiment", shown(experiment), "an Experiment, from load_experiment")
     if experiment.members:
         raise InputError("experiment", f"the family {experiment.name}", "one of its members, or run_family")
-    if resume and out is None:
-        raise InputError("resume", "no folder", "out, the folder of the run to go on with")
-    folder = None if out is None else writable_folder(path("out", out, "a folder that can be written"))
+    folder = folder_of(out, resume)
     settings = experiment.settings
     data = dataset_of(settings["data"])
     problem = problem_of(settings, data)
@@ -150,17 +146,6 @@ def run_experiment(
     summary |= {"wall_s": trajectory.wall_s, "wall_total_s": time.perf_counter() - started}
     files = () if folder is None else _write(folder, experiment, table, summary)
     return ExperimentResult(experiment, trajectory, predictors, summary, table, files)
-
-
-def writable_folder(folder: Path) -> Path:
-    """Make the folder and make sure that every file can be put there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError("out", f"{folder} ({problem.strerror})", "a folder that can be written") from None
-    for name in FILES:
-        writable_file("out", folder / name)
-    return folder
 
 
 def _kept(folder: Path | None, resume: bool, problem: Problem, flow: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,12 +221,7 @@ def _summary(
     events = [asdict(event) | hidden for event in trajectory.events if _located(event, trajectory)]
     crossed = {(event["name"], event["level"]) for event in events}
     asked = [(name, level) for name, levels in experiment.settings["events"].items() for level in levels]
-    return {
-        "preset": experiment.name,
-        "source": experiment.source,
-        "profile": experiment.profile,
-        "version": __version__,
-        "settings": experiment.settings,
+    return heading(experiment) | {
         "data": {"name": data.name, "n": data.n, "d": data.d, "fingerprint": data.fingerprint}
         | {"n_test": data.test.n if data.test else 0},
         "model": {"name": problem.model.name, "degree": problem.model.degree, "parameters": problem.model.parameters},
@@ -320,21 +300,14 @@ def _add_distances_of_w(
 
 
 def _write(folder: Path, experiment: Experiment, table: Table, summary: Mapping[str, Any]) -> tuple[Path, ...]:
-    from theorykit.experiments.figure import draw, save
+    from theorykit.experiments.figure import draw
 
     settings = experiment.settings
     figure = draw(table, settings["predictors"]["c"], caption=caption(summary), predictors=_compared(settings))
-    for name in FILES:
-        with replacing("out", folder / name) as file:
-            if name == "trajectory.csv":
-                table.write(file)
-            elif name == "summary.json":
-                file.write_text(to_json(summary), encoding="utf-8")
-            else:
-                save(figure, file)
+    files = write(folder, figure, summary, table.write)
     if summary["status"] == "reached_end":  # nothing is left to go on with
         (folder / CHECKPOINT).unlink(missing_ok=True)
-    return tuple(folder / name for name in FILES)
+    return files
 
 
 def _compared(settings: Settings) -> str:

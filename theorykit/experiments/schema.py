@@ -300,10 +300,10 @@ def _members(argument: str, value: Any) -> list[Any]:
 
 _POSITIVE = partial(finite, above=0.0)
 _COUNT = partial(integer, minimum=1, maximum=_LARGEST)
-_FROM_ZERO = partial(integer, minimum=0, maximum=_LARGEST)
+_ANY_COUNT = partial(integer, minimum=0, maximum=_LARGEST)
 _TASK = (partial(choice, known=["classification", "regression", "multiclass"]), "classification")
-_SEED: tuple[Check, Any] = (_FROM_ZERO, 0)
-_N_TEST: tuple[Check, Any] = (_FROM_ZERO, 0)
+_FROM_ZERO = partial(finite, minimum=0.0)
+_SEED: tuple[Check, Any] = (_ANY_COUNT, 0)
 _CLASSES: tuple[Check, Any] = (_digit_classes, [3, 8])
 
 _MATRICES = ("matrix_completion", "matrix_entries")
@@ -315,36 +315,17 @@ _LOSSES = {
     "multiclass": ("cross_entropy",),
 }
 
+_DRAWN: dict[str, tuple[Check, Any]] = {
+    "n": (_COUNT, _REQUIRED),
+    "d": (_COUNT, _REQUIRED),
+    "n_test": (_ANY_COUNT, 0),
+    "seed": _SEED,
+}
 _DATA: dict[str, dict[str, tuple[Check, Any]]] = {
-    "sparse_sign": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "k": (_COUNT, 3),
-        "n_test": _N_TEST,
-        "seed": _SEED,
-    },
-    "separated_gaussian": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "gap": (partial(finite, minimum=0.0), 25.0),
-        "n_test": _N_TEST,
-        "seed": _SEED,
-    },
-    "sparse_parity": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "k": (_COUNT, 2),
-        "n_test": _N_TEST,
-        "seed": _SEED,
-    },
-    "xor_cluster": {
-        "n": (_COUNT, _REQUIRED),
-        "d": (_COUNT, _REQUIRED),
-        "separation": (partial(finite, minimum=0.0), 5.0),
-        "flip": (partial(finite, minimum=0.0), 0.0),
-        "n_test": _N_TEST,
-        "seed": _SEED,
-    },
+    "sparse_sign": _DRAWN | {"k": (_COUNT, 3)},
+    "separated_gaussian": _DRAWN | {"gap": (_FROM_ZERO, 25.0)},
+    "sparse_parity": _DRAWN | {"k": (_COUNT, 2)},
+    "xor_cluster": _DRAWN | {"separation": (_FROM_ZERO, 5.0), "flip": (_FROM_ZERO, 0.0)},
     "digits": {"classes": _CLASSES, "n_train": (_COUNT, 60), "seed": _SEED},
     "modular": {
         "p": (partial(integer, minimum=2, maximum=_LARGEST), 97),
@@ -394,11 +375,11 @@ _TABLES: dict[str, dict[str, tuple[Check, Any]]] = {
         "loss": (partial(choice, known=["exponential", "logistic", "squared", "cross_entropy"]), "logistic"),
         "alpha": (_POSITIVE, None),
         "log_alpha": (finite, None),
-        "weight_decay": (partial(finite, minimum=0.0), None),
+        "weight_decay": (_FROM_ZERO, None),
         "log_weight_decay": (finite, None),
         "init": (text, "theory"),
-        "sigma": (partial(finite, minimum=0.0), None),
-        "seed": (_FROM_ZERO, None),
+        "sigma": (_FROM_ZERO, None),
+        "seed": (_ANY_COUNT, None),
     },
     "flow": {
         "s_end": (_POSITIVE, None),

@@ -397,7 +397,11 @@ def _integrate_all(
         if engine.large:
             with ThreadPoolExecutor(len(tolerances)) as pool:
                 jobs = [pool.submit(engine.run, log_tau_end, rtol, shares.next()) for rtol in tolerances]
-                paths = [job.result() for job in jobs]
+                try:
+                    paths = [job.result() for job in jobs]
+                except BaseException:  # an interrupt above all: the runs end at their next step
+                    shares.stopped = True
+                    raise
         else:
             paths = [engine.run(log_tau_end, rtol, shares.next()) for rtol in tolerances]
     if any(path is None for path in paths):
@@ -408,20 +412,21 @@ def _integrate_all(
 
 
 class _Shares:
-    """Join the progress of several runs into one fraction."""
+    """Join the progress of several runs into one fraction, and end them where one of them has failed."""
 
     def __init__(self, progress: Callable[[float], None] | None, runs: int) -> None:
-        self.progress, self.done = progress, [0.0] * runs
+        self.progress, self.done, self.stopped = progress, [0.0] * runs, False
         self.runs = iter(range(runs))
 
-    def next(self) -> Callable[[float], None] | None:
+    def next(self) -> Callable[[float], None]:
         """Return the callback of the next run."""
-        if self.progress is None:
-            return None
-        progress, index = self.progress, next(self.runs)
+        index = next(self.runs)
 
         def report(fraction: float) -> None:
+            if self.stopped:
+                raise KeyboardInterrupt
             self.done[index] = fraction
-            progress(sum(self.done) / len(self.done))
+            if self.progress is not None:
+                self.progress(sum(self.done) / len(self.done))
 
         return report

@@ -17,7 +17,7 @@ Located = tuple[float, float, int]
 """log tau, width of its bracket in log tau, direction."""
 
 _INSIDE = 4  # looks inside every step, so that two crossings within one step are both seen
-_ZOOM = 24  # points a round of zooming in
+_ZOOM = 24  # parts into which a round of zooming in cuts an interval
 _MANY = 10**8  # test points times features from which a look is dear: the save points are the grid, zoomed into once
 
 
@@ -92,29 +92,47 @@ def check_events(path_names: list[str], events: tuple[Crossing, ...]) -> None:
             raise unknown_name("events", event.statistic, path_names)
 
 
-def locate(path: FlowPath, event: Crossing, saved: Floats, stats: Mapping[str, Floats]) -> list[Located]:
-    """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order.
+@dataclass(frozen=True)
+class Looks:
+    """A statistic of a flow at the points between which crossings are looked for.
 
-    `stats` may hold the statistic at the save points `saved`, which then need not be looked at again.
+    Attributes
+    ----------
+    log_taus, values : ndarray, shape (k,)
+    dear : bool
+        Whether every further look counts.
     """
+
+    path: FlowPath
+    name: str
+    log_taus: Floats
+    values: Floats
+    dear: bool
+
+    def crossings(self, event: Crossing) -> list[Located]:
+        """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order."""
+        grid, below = self.log_taus, self.values < event.level
+        found = []
+        for i in np.flatnonzero(below[:-1] != below[1:]):
+            direction = 1 if below[i] else -1
+            if event.direction in (0, direction):
+                width = (grid[i + 1] - grid[i]) / _ZOOM * 1.01 if self.dear else 1e-13 * max(1.0, abs(grid[i]))
+                low, high = _zoom(self.path, event, grid[i], grid[i + 1], bool(below[i]), width)
+                found.append((0.5 * (low + high), high - low, direction))
+        return found
+
+
+def look(path: FlowPath, name: str, saved: Floats, stats: Mapping[str, Floats]) -> Looks:
+    """Look at a statistic inside every step; `stats` may hold it at the save points `saved`, not looked at again."""
     data = path.problem.data
-    dear = event.statistic.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
-    if dear:
-        grid = saved
-        known = stats.get(event.statistic)
-        values = known if known is not None else path.statistics(grid, [event.statistic])[event.statistic]
-    else:
-        grid = _grid(path, saved, _INSIDE)
-        values = path.statistics(grid, [event.statistic])[event.statistic]
-    values = values - event.level
-    found = []
-    for i in np.flatnonzero((values[:-1] < 0.0) != (values[1:] < 0.0)):
-        direction = 1 if values[i] < 0.0 else -1
-        if event.direction in (0, direction):
-            width = (grid[i + 1] - grid[i]) / _ZOOM * 1.01 if dear else 1e-13 * max(1.0, abs(grid[i]))
-            low, high = _zoom(path, event, grid[i], grid[i + 1], values[i] < 0.0, width)
-            found.append((0.5 * (low + high), high - low, direction))
-    return found
+    dear = name.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
+    grid = saved if dear else _grid(path, saved, _INSIDE)
+    values, known = np.empty_like(grid), np.isin(grid, saved if name in stats else [])
+    if known.any():
+        values[known] = stats[name][np.isin(saved, grid)]
+    if not known.all():
+        values[~known] = path.statistics(grid[~known], [name])[name]
+    return Looks(path, name, grid, values, dear)
 
 
 def _grid(path: FlowPath, extra: Floats, inside: int) -> Floats:
@@ -126,13 +144,14 @@ def _grid(path: FlowPath, extra: Floats, inside: int) -> Floats:
 
 def _zoom(path: FlowPath, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
     """Narrow a bracket in log tau until it is `width` wide."""
+    parts = _ZOOM if path.linear else 2  # with weights w many looks at once cost little more than one
     while high - low > width:
-        points = np.linspace(low, high, _ZOOM + 1)
+        points = np.linspace(low, high, parts + 1)
         if points[1] <= low or points[-2] >= high:
             break
-        values = path.statistics(points[1:-1], [event.statistic])[event.statistic] - event.level
-        first = np.flatnonzero((values < 0.0) != below)
-        index = int(first[0]) + 1 if first.size else _ZOOM
+        values = path.statistics(points[1:-1], [event.statistic])[event.statistic]
+        first = np.flatnonzero((values < event.level) != below)
+        index = int(first[0]) + 1 if first.size else parts
         low, high = float(points[index - 1]), float(points[index])
     return low, high
 
@@ -142,8 +161,11 @@ def find(
 ) -> tuple[Event, ...]:
     """Return all events in time order, each with its error; `stats` are those of `path` at the save points."""
     found = []
-    for event in events:
-        found += paired(path.problem, event, locate(path, event, saved, stats), locate(companion, event, saved, {}))
+    for name in dict.fromkeys(event.statistic for event in events):
+        own, other = look(path, name, saved, stats), look(companion, name, saved, {})
+        for event in events:
+            if event.statistic == name:
+                found += paired(path.problem, event, own.crossings(event), other.crossings(event))
     return tuple(sorted(found, key=lambda event: event.log_t))
 
 

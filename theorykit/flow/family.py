@@ -19,6 +19,7 @@ from theorykit._numerics.errors import InputError
 from theorykit._numerics.serial import plain, replacing
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer, vector
+from theorykit._numerics.workers import side_by_side
 from theorykit._version import __version__
 from theorykit.flow.api import SaveAt, gradient_flow
 from theorykit.flow.events import Crossing
@@ -247,9 +248,7 @@ def _run_all(task: _Task, scales: list[tuple[float, float]], jobs: int) -> Itera
     if jobs == 1 or len(scales) == 1:
         yield from (_run(task, *scale) for scale in scales)
         return
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=jobs, return_as="generator", batch_size=1)(delayed(_run)(task, *s) for s in scales)
+    yield from side_by_side(_run, [(task, *scale) for scale in scales], jobs)
 
 
 def _run(task: _Task, log_alpha: float, log_weight_decay: float) -> _Row:

@@ -31,6 +31,7 @@ from theorykit.models import Inputs, require_zero_output
 Floats = NDArray[np.float64]
 
 _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
+_SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
@@ -188,10 +189,17 @@ class _Run:
         self.field = Field(problem, inputs, KERNEL if kernel else RICH, log_clock=True)
         with np.errstate(over="ignore"):
             self.origin = np.zeros_like(problem.direction) if kernel else problem.direction * np.exp(problem.log_alpha)
+        self.slaved_from = SLAVED_FROM if self._solvable else min(SLAVED_FROM, max(_SLAVED, 10.0 / rtol))
         self.by_loss = False
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
+
+    @property
+    def _solvable(self) -> bool:
+        """Whether Jacobians can be formed, so that stiffness costs no steps."""
+        outputs = self.problem.data.n * self.problem.model.outputs
+        return self.problem.model.parameters <= _DENSE or outputs <= _LOW_RANK
 
     def unit(self) -> float:
         """Return the norm of a change of x that moves the outputs by about their unit."""
@@ -227,17 +235,17 @@ class _Run:
         """Return log tau at which the residual of the squared loss can be slaved, infinite where it cannot."""
         if self.problem.loss != "squared":
             return math.inf
-        if math.log(2.0 * self.feature_size**2) + self.field.log_stiffness(self.log_tau) < math.log(SLAVED_FROM):
+        if math.log(2.0 * self.feature_size**2) + self.field.log_stiffness(self.log_tau) < math.log(self.slaved_from):
             return math.inf
         rates = log_rates_to_slave(self.field, self.log_tau, self.x)
         low, high = float(rates.min()), float(rates.max())
-        if low > math.log(SLAVED_FROM):
+        if low > math.log(self.slaved_from):
             return max(math.log(_TRANSIENT) - low, self.log_tau)
         if high > math.log(_UNRESOLVED):
             raise InputError(
                 "problem",
                 f"a squared loss whose residual falls at rates {math.exp(low):.3g} to 1e{high / math.log(10.0):.0f}",
-                f"rates up to {_UNRESOLVED:g}, or all above {SLAVED_FROM:g}: a smaller log_A, or independent features",
+                f"rates to {_UNRESOLVED:g}, or all from {self.slaved_from:g} on: a smaller log_A, other features",
             )
         return math.inf
 
@@ -364,7 +372,7 @@ class _Run:
             return False
         rate, _ = slaving_rate(self.field, self.log_tau, self.x)
         high = float(directions(self.field, self.log_tau, self.x).log_rates[0])
-        return rate > 1.0 / SLAVED_FROM and high < math.log(_UNRESOLVED)
+        return rate > 1.0 / self.slaved_from and high < math.log(_UNRESOLVED)
 
     def _change(self) -> None:
         """Go to the frame, clock and treatment of the residual that the next segment needs."""
@@ -388,7 +396,7 @@ class _Run:
 
     def _settled(self) -> bool:
         """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""
-        there = settled(self.field, self.log_tau, self.x, self.output_unit)
+        there = settled(self.field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
         self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
         return there
 

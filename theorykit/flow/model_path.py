@@ -30,6 +30,7 @@ _LOST = (
     "from tau = {:.6g} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
+_LARGE = 10_000  # parameters
 _WIDEST = 0.25  # of an interval of quadrature, in either clock
 
 
@@ -178,10 +179,11 @@ class ModelPath:
     def statistics(self, log_taus: Floats, names: Sequence[str] | None = None) -> dict[str, Floats]:
         """Return each statistic at each time, shape (k,)."""
         names = self.names if names is None else list(names)
+        other = {name for name in names if not name.startswith("test_")}
         with one_blas_thread():
-            rows = [self._statistics(float(log_tau), set(names)) for log_tau in log_taus]
-            columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else names)}
-            if any(name.startswith("test_") for name in names):
+            rows = [self._statistics(float(log_tau), other) for log_tau in log_taus] if other else []
+            columns = {name: np.array([row[name] for row in rows]) for name in other}
+            if len(other) < len(names):
                 columns |= self._on_test_points(log_taus)
         return {name: columns[name] for name in names}
 
@@ -245,8 +247,7 @@ class ModelPath:
         for inputs, y in self._test_blocks():
             for k, (log_tau, (now, x)) in enumerate(zip(times, states, strict=True)):
                 f = now.outputs(log_tau, x, inputs)
-                with np.errstate(over="ignore", under="ignore"):
-                    losses[k] += np.sum(np.exp(log_losses(self.problem.loss, f, y)))
+                losses[k] += _total_loss(self.problem.loss, f, y)
                 if data.task != "regression":
                     right[k] += np.sum(margins(f, y) > 0.0)
         return losses, right
@@ -283,8 +284,9 @@ class ModelPath:
             lambda = 0, where they are not formed; balancedness is None where the model knows no invariants.
         """
         decaying = self.problem.log_weight_decay > -math.inf
-        norm, energy = self._norm_and_energy() if decaying else (None, None)
-        return {"norm": norm, "energy": energy, "balancedness": self._balancedness()}
+        with one_blas_thread():
+            norm, energy = self._norm_and_energy() if decaying else (None, None)
+            return {"norm": norm, "energy": energy, "balancedness": self._balancedness()}
 
     def _balancedness(self) -> float | None:
         first = self.problem.model.invariants(self.problem.direction)
@@ -326,8 +328,6 @@ class ModelPath:
 class ModelEngine:
     """Integration in the kernel and rich frames."""
 
-    large = False  # the models' products use the threads there are
-
     def __init__(self, problem: Problem, directions: Mapping[str, Floats], method: str) -> None:
         if method not in METHODS:
             raise unknown_name("method", str(method), [*METHODS, "dual"])
@@ -335,6 +335,11 @@ class ModelEngine:
         self.names = statistic_names(problem, directions)
         self.zero_output = starts_at_zero(problem)
         check_scale(problem, self.zero_output)
+
+    @property
+    def large(self) -> bool:
+        """Whether the model is, so that most of the time goes into products, which leave Python to the other run."""
+        return self.problem.model.parameters >= _LARGE
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -430,6 +435,12 @@ def _is_linear(problem: Problem) -> bool:
 def _require_linear(problem: Problem) -> None:
     if not _is_linear(problem):
         raise InputError("weights", f"a {problem.model.name} model", "one that is linear in x: the others have no w")
+
+
+@np.errstate(over="ignore", under="ignore")
+def _total_loss(loss: str, f: Floats, y: NDArray[Any]) -> float:
+    """Return the sum of the samples' losses."""
+    return float(np.sum((f - y) ** 2 if loss == "squared" else np.exp(log_losses(loss, f, y))))
 
 
 def _rows(problem: Problem) -> int:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from theorykit.flow.frames import KERNEL, Field, Floats
 
-SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved
+SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved, where anything else is affordable
 _FADED = 1e-8  # singular value, relative to the largest, below which a direction is faded out
 _NOTHING = 1e-14  # below which it is not told from zero
 _DRAWN = 1e-4  # below which it is not drawn to the manifold: f - y has no digits for it
@@ -163,8 +163,8 @@ def slaving_rate(field: Field, log_tau: float, x: Floats) -> tuple[float, bool]:
     return wrong / max(float(np.linalg.norm(x)), 1e-300), bool(np.any(parts.lost))
 
 
-def settled(field: Field, log_tau: float, x: Floats, unit: float) -> bool:
-    """Return whether the residuals have reached the manifold, to 1e-8 of the unit, as far as they can."""
+def settled(field: Field, log_tau: float, x: Floats, tolerance: float) -> bool:
+    """Return whether the residuals have reached the manifold, to the tolerance, as far as they can."""
     parts = directions(field, log_tau, x)
     miss = parts.v.T @ (np.sqrt(field.problem.shares) * (field.outputs(log_tau, x) - field.problem.data.y))
-    return bool(np.all(np.abs(miss[parts.seen & ~parts.lost]) <= 1e-8 * unit))
+    return bool(np.all(np.abs(miss[parts.seen & ~parts.lost]) <= tolerance))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -286,7 +287,7 @@ def unpack_parts(theta: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     """Return views of the flat vector, in the order of `shapes`."""
     views, start = {}, 0
     for name, shape in shapes.items():
-        stop = start + int(np.prod(shape))
+        stop = start + math.prod(shape)
         views[name] = theta[start:stop].reshape(shape)
         start = stop
     return views

@@ -40,8 +40,8 @@ _PARTS = {
 _JUDGED = {
     "limit": "Measured on a ladder of ever larger initial scales α and extrapolated to infinite scale. "
     "Supported: the extrapolated interval contains the prediction. Refuted: it excludes it.",
-    "inequality": "Checked at every step that the simulation accepted. "
-    "Supported: the smallest slack exceeds its error everywhere. Refuted: somewhere it is below minus its error.",
+    "inequality": "What is measured is a slack: by how much the statement holds. "
+    "Supported: every slack exceeds its error. Refuted: one of them is below minus its error.",
     "existence": "Supported by exhibiting what is claimed to exist, such as a time in the window, with its error.",
     "identity": "Two sides that should be equal are computed independently. "
     "Supported: they agree within their errors, and these are small enough to tell the control apart.",
@@ -279,7 +279,7 @@ def _result(index: int, item: ClaimResult, run: VerificationResult | None = None
         ("Instances", f"{item.instances}, seed {item.seed}, {seconds(item.wall_s)}"),
     ]
     if item.reason:
-        terms.append(("Not applicable because", item.reason))
+        terms.append((f"{item.verdict.replace('-', ' ').capitalize()} because", item.reason))
     if item.failure:
         terms.append(("The check raised", f"{item.failure['type']}: {item.failure['message']}"))
     if run is not None:

@@ -143,7 +143,7 @@ def notes(result: VerificationResult) -> list[str]:
         if item.failure:
             found.append(f"{where} raised {item.failure['type']}: {item.failure['message']}")
         if item.reason:
-            found.append(f"{where} is not applicable: {item.reason}")
+            found.append(f"{where} is {item.verdict.replace('-', ' ')}: {item.reason}")
     earlier = sum(item.recalled > 0 for item in result.results)
     if earlier:
         found.append(

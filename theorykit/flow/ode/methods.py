@@ -88,10 +88,9 @@ class Record:
     def at(self, index: int, t: float) -> Array:
         """Return y at a time in one step."""
         x = (t - self.t[index]) / self.h[index]
-        value = np.zeros(self.y.shape[1])
-        for coefficients in self.dense[index][::-1]:
-            value = x * (value + coefficients)
-        return self.y[index] + value
+        powers = x ** np.arange(1, self.dense.shape[1] + 1)
+        value: Array = self.y[index] + powers @ self.dense[index]
+        return value
 
 
 @dataclass
