@@ -93,6 +93,12 @@ def test_every_preset_has_a_smaller_quick_profile(name):
     assert load_experiment(name, profile="quick").settings != load_experiment(name, profile="paper").settings
 
 
+def test_matrix_completion_starts_without_noise_by_one_override():
+    noisy, exact = (load_experiment("fig-3", overrides=which) for which in ([], ["problem.init=theory"]))
+    assert (noisy.settings["problem"]["init"], noisy.settings["problem"]["sigma"]) == ("perturbed", 1e-3)
+    assert "sigma" not in exact.settings["problem"]
+
+
 def test_nets_of_millions_of_gradients_are_quick_unless_told_otherwise():
     for name in ("fig-2a", "fig-2b", "fig-2c", "fig-4", "digits", "digits-cnn"):
         assert load_experiment(name).profile == "quick"

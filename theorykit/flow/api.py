@@ -22,7 +22,7 @@ from theorykit._version import __version__
 from theorykit.flow.events import Crossing, check_events, find
 from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
-from theorykit.flow.trajectory import ROUND_OFF, Trajectory, unit_directions
+from theorykit.flow.trajectory import SIZES, Trajectory, unit_directions
 
 STREAMED_FROM = 50_000
 """Parameters from which "auto" is the method for large nets."""
@@ -252,9 +252,9 @@ def gradient_flow(
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
     tables = [looser.statistics(log_taus, cheap) for looser in paths[1:]]
-    slaving = path.slaving_errors(log_taus)
+    relative = rtol + path.slaving_errors(log_taus)
     errors = {
-        name: _distance(stats[name], [table[name] for table in tables]) + _slaved(name, stats[name], slaving)
+        name: _distance(stats[name], [table[name] for table in tables]) + _relative(name, stats[name], relative)
         for name in cheap
     }
     return Trajectory(
@@ -373,15 +373,20 @@ def times_of(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats
 
 
 def _distance(values: Floats, others: list[Floats]) -> Floats:
+    """Return the largest distance to the other runs at each time and its neighbours."""
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
-    return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
+    gap = np.max(gaps, axis=0)
+    wide = gap.copy()
+    wide[1:] = np.maximum(wide[1:], gap[:-1])
+    wide[:-1] = np.maximum(wide[:-1], gap[1:])
+    return wide
 
 
-def _slaved(name: str, values: Floats, relative: Floats) -> Floats:
+def _relative(name: str, values: Floats, relative: Floats) -> Floats:
     """Return what a relative error of the parameters does: in proportion to sizes, and to at least 1 for the others."""
-    sizes = np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
-    return np.multiply(relative, sizes, out=np.zeros_like(sizes), where=relative > 0.0)
+    sizes = np.abs(values) if name in SIZES else np.maximum(np.abs(values), 1.0)
+    return relative * np.where(np.isfinite(sizes), sizes, 0.0)
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:

@@ -271,7 +271,10 @@ class Run:
             # all of its size is in the exponent
             log_tau = min(log_tau, math.log(little) - self.field.log_stiffness(log_tau))
         log_tau = min(log_tau, self.log_tau_end - 1.0)
-        return log_tau, self.origin + self.field(log_tau, self.origin)
+        x = self.origin + self.field(log_tau, self.origin)
+        if not np.all(np.isfinite(x)):
+            raise InputError("problem", "outputs or gradients that are not finite at the start", "finite ones")
+        return log_tau, x
 
     def _transient(self) -> float:
         """Return log tau at which the residual of the squared loss can be slaved, infinite where it cannot."""
