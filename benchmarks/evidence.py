@@ -4,7 +4,8 @@
 2. programs of every kind against other solvers, 200 random instances each, with 1 000 changed certificates
    that must be refused, the exact proofs of infeasible ones, and answers known beforehand;
 3. models against loops in many digits, flows and kernels of random small nets against PyTorch;
-4. error estimates of the general integrators on 1 000 random problems;
+4. error estimates of the general integrators on 1 000 random problems, of flows of general models on 1 000 random nets;
+   what leaves such flows as they are: another start on the way, another frame, samples permuted, inputs turned, scaled;
 5. verdicts on synthetic ladders, slacks and frequencies of known truth, 1 000 of each kind (docs/calibration.md);
 6. every claim of the ledger broken on purpose and refuted; the same bits on one job and on two; other seeds;
 7. the whole suite in profile full: 20 instances a family, ladders to log(alpha) = 2560;
@@ -176,6 +177,28 @@ def integrators(out: Path) -> tuple[bool, str]:
     )
 
 
+def coverage(out: Path) -> tuple[bool, str]:
+    """Error estimates of flows of general models against SciPy's LSODA at 1e-11: to cover 95 % of the errors."""
+    import model_flow_coverage
+
+    rows = list(model_flow_coverage.run(_PROBLEMS))
+    shares = model_flow_coverage.shares(rows)
+    missed = [row for row in rows if not all(row[name] for name in shares)]
+    lines = [f"{name}: {share:.4f} of {len(rows)}" for name, share in shares.items()]
+    return min(shares.values()) >= 0.95, "\n".join([*lines, *([_table(missed)] if missed else [])])
+
+
+def invariances(out: Path) -> tuple[bool, str]:
+    """Two ways to one flow, equal in exact arithmetic: apart by at most the sum of both estimates in 95 %."""
+    import flow_invariances
+
+    rows = list(flow_invariances.run(_NETS))
+    within = sum(row["gap / estimates"] <= 1.0 for row in rows) / len(rows)
+    good = within >= 0.95 and max(row["gap / rtol"] for row in rows) < 1e3
+    drifts = _extremes("drifts of identities", rows, by="model")
+    return good, f"{_extremes('gaps', rows, by='invariance')}\n\n{drifts}\n\nwithin the estimates: {within:.4f}"
+
+
 def calibration(out: Path) -> tuple[bool, str]:
     """Verdicts on evidence of known truth: at most 1 % wrong, 20 % open, where the form is one of those declared."""
     import verdict_calibration
@@ -335,6 +358,8 @@ PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "models": models,
     "pytorch": pytorch,
     "integrators": integrators,
+    "coverage": coverage,
+    "invariances": invariances,
     "calibration": calibration,
     "ledger": ledger,
     "verdicts": verdicts,

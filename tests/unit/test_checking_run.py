@@ -194,6 +194,13 @@ def test_a_class_that_derives_from_a_claim_needs_an_id_of_its_own(tmp_path: Path
         discover([], [tmp_path])
 
 
+@pytest.mark.parametrize(("floor", "verdict"), [("-2.0", "refuted"), ("2.5", "inconclusive"), ("2.0", "refuted")])
+def test_a_limit_below_the_floor_has_the_distance_to_it_as_its_error(tmp_path: Path, floor: str, verdict: str) -> None:
+    write(tmp_path, KNOWN.replace("draws =", f"floor = {floor}; draws =").replace("(problem, 2.0)", "(problem, 2.25)"))
+    result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+    assert {row.verdict for row in result.results} == {verdict}
+
+
 def test_a_profile_that_is_not_named_has_what_the_one_before_it_has(tmp_path: Path) -> None:
     write(tmp_path, KNOWN.replace('"full": 3, "paper": 3}', '"paper": 2}; ladders = {"full": (5.0, 10.0, 20.0)}'))
     (claim,) = discover(["toy.*"], [tmp_path]).claims

@@ -117,6 +117,9 @@ class Claim(ABC):
         How many instances each profile draws.
     quantity : str
         What is measured, in a few words or symbols, for the axes of figures.
+    floor : float
+        What `measure` gives cannot be below (0 for a residual): an extrapolated limit that is has at least the distance
+        to it as its error.
     open_question : bool
         Whether no theorem says so: the source asks, or leaves it open.
     resolution : float
@@ -139,6 +142,7 @@ class Claim(ABC):
     }
     draws: ClassVar[Mapping[str, int]] = {"quick": 2, "full": 20, "paper": 20}
     quantity: ClassVar[str] = ""
+    floor: ClassVar[float] = -math.inf
     open_question: ClassVar[bool] = False
     resolution: ClassVar[float] = math.inf
     statement: ClassVar[str] = ""

@@ -158,7 +158,7 @@ def _judge_with(claim: Claim, measure: Measure, instance: Instance | Trial, prof
     rungs = [(log_alpha, measure(problem)) for log_alpha, problem in _problems(claim, instance, profile)]
     if claim.expansion is None:
         return _weigh(rungs, claim.has_ladder() and isinstance(instance, Instance))
-    judged = _extrapolate(claim, claim.expansion, rungs, resolution)
+    judged = _extrapolate(claim, claim.expansion, rungs, resolution, claim.floor)
     further = [
         _extrapolate(
             claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution
@@ -181,9 +181,16 @@ def _weigh(rungs: list[tuple[float, Measurement]], has_ladder: bool) -> Judged:
 
 
 def _extrapolate(
-    claim: Claim, expansion: Expansion, rungs: list[tuple[float, Measurement]], resolution: float
+    claim: Claim,
+    expansion: Expansion,
+    rungs: list[tuple[float, Measurement]],
+    resolution: float,
+    floor: float = -math.inf,
 ) -> Judged:
-    """Fit one ladder; rungs at which the number does not exist are left out."""
+    """Fit one ladder; rungs at which the number does not exist are left out.
+
+    An answer below the floor by more than its error shows that the error is too small: it then reaches the floor.
+    """
     kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
     needed = len(expansion.terms) + 2
     if len(kept) < needed <= len(rungs):
@@ -191,6 +198,7 @@ def _extrapolate(
         raise InputError("ladder", got, f"at least {needed} rungs for the form {expansion.form}")
     x = np.array([log_alpha for log_alpha, _ in kept])
     fit = expansion.fit(x, [rung.measured for _, rung in kept], np.array([rung.error for _, rung in kept]))
+    missing = max(0.0, floor - fit.value - fit.error)
     last = kept[-1][1]
     share = fit.carried / last.error if last.error > 0.0 else 0.0
     certificate, sampling = share * last.certificate, share * last.sampling
@@ -199,11 +207,12 @@ def _extrapolate(
         for log_alpha, rung in kept
     )
     return Judged(
-        judge_value(fit.value, fit.error, last.predicted, resolution), fit.value, last.predicted,
-        fit.carried - certificate - sampling, certificate, sampling, fit.spread, shown,
+        judge_value(fit.value, fit.error + missing, last.predicted, resolution), fit.value, last.predicted,
+        fit.carried - certificate - sampling, certificate, sampling, fit.spread + missing, shown,
         {
             "log_alpha": fit.x.tolist(), "fitted": fit.curve.tolist(), "limit": fit.value, "form": fit.form,
-            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread, "carried": fit.carried,
+            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread + missing,
+            "carried": fit.carried,
             "refits": [asdict(refit) for refit in fit.refits],
         },
         dict(last.extra),

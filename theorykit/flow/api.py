@@ -22,13 +22,14 @@ from theorykit._version import __version__
 from theorykit.flow.events import Crossing, check_events, find
 from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
-from theorykit.flow.trajectory import ROUND_OFF, Trajectory, unit_directions
+from theorykit.flow.trajectory import SIZES, Trajectory, unit_directions
 
 STREAMED_FROM = 50_000
 """Parameters from which "auto" is the method for large nets."""
 
 _TIGHTEST, _LOOSEST = 1e-12, 1e-2
 _LOOSEST_STREAMED = 3e-2
+_MARGIN_ERROR = 2e-3  # local error of an output margin
 
 
 class Engine(Protocol):
@@ -130,7 +131,8 @@ def gradient_flow(
     rtol : float
         Local error of a step, relative to 1 + |y| in the root mean square over the reduced state, whose unit moves the
         outputs by about one (for the squared loss of other models than diagonal nets: by the size of the targets).
-        Between 1e-12 and 1e-2 (3e-2 for "streamed").
+        Between 1e-12 and 1e-2 (3e-2 for "streamed"). At huge log A = log(alpha^(2(L-1))/lambda) the frames take at most
+        2e-3/log A for other losses than the squared one: margins grow to log A, and e^(-q) needs their digits.
     method : str
         "auto"; "dual", the reduction of diagonal nets, which is their "auto"; or one of the methods of `integrate` for
         the frames. There "auto" is "radau" with exact Jacobians up to 400 parameters; above it begins explicit and
@@ -156,7 +158,7 @@ def gradient_flow(
         Whether the companion run is made ("streamed" only). Without it there are no error estimates, and the settings
         say so.
     checkpoint : path
-        File for the state of the flow, about every `checkpoint_every` seconds ("streamed" only). If it exists, the same
+        File for the state of the flow, about every `checkpoint_every` seconds (not for "dual"). If it exists, the same
         call goes on from there, to the same bits.
     checkpoint_every : float
         Seconds.
@@ -178,8 +180,11 @@ def gradient_flow(
     Without weight decay the frames follow the clock of the loss once every sample is fitted (see
     `theorykit.flow.loss_clock`), so that log t = 10^4 is an ordinary end. With the squared loss at huge A the residual
     is slaved, also where the tangent kernel becomes singular (see `theorykit.flow.slaved`); `message` says from when on
-    directions are below round-off, and the errors grow from there. ReLU nets at tight tolerances may take long: their
-    kinks are not located.
+    directions are below round-off, and the errors grow from there.
+
+    ReLU nets and the like are followed across their kinks, and along those where the flow slides, by Filippov's rule
+    (see `theorykit.flow.kinks`); `counts` has how many were met and `message` where it slid. For more than 5000 kinks
+    (samples times units) they are counted only, and the error estimate stands for them.
 
     References
     ----------
@@ -222,6 +227,8 @@ def gradient_flow(
         name = next(name for name in ("s", "tau", "log_t") if getattr(save, name) is not None)
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
+    if method != "streamed" and not _is_reduced(problem, method):
+        rtol = min(rtol, _loosest_in_frames(problem))
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     if method == "streamed":
         from theorykit.flow.large import Plan, stream
@@ -233,6 +240,8 @@ def gradient_flow(
         )  # fmt: skip
         return stream(problem, plan)
     began = time.perf_counter()
+    if checkpoint is not None:
+        _keep(engine, checkpoint, checkpoint_every, [problem.settings, method, log_tau_end, tolerances])
     paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
     path, other = paths[:2]
@@ -243,9 +252,9 @@ def gradient_flow(
     stats = path.statistics(log_taus)
     cheap = [name for name in stats if not name.startswith("test_")]
     tables = [looser.statistics(log_taus, cheap) for looser in paths[1:]]
-    slaving = path.slaving_errors(log_taus)
+    relative = rtol + path.slaving_errors(log_taus)
     errors = {
-        name: _distance(stats[name], [table[name] for table in tables]) + _slaved(name, stats[name], slaving)
+        name: _distance(stats[name], [table[name] for table in tables]) + _relative(name, stats[name], relative)
         for name in cheap
     }
     return Trajectory(
@@ -273,24 +282,46 @@ def _check_streamed(
     if not isinstance(companion, bool):
         raise InputError("companion", repr(companion), "True or False")
     finite("checkpoint_every", checkpoint_every, minimum=0.0)
-    for name, given in (("companion", not companion), ("checkpoint", checkpoint is not None)):
-        if given and method != "streamed":
-            raise InputError(name, f"it with method={method!r}", "method='streamed', for large nets")
+    if not companion and method != "streamed":
+        raise InputError("companion", f"it with method={method!r}", "method='streamed', for large nets")
     if checkpoint is not None:
         writable_file("checkpoint", checkpoint)
+
+
+def _is_reduced(problem: Problem, method: str) -> bool:
+    return method == "dual" or (method == "auto" and problem.reducible)
+
+
+def _loosest_in_frames(problem: Problem) -> float:
+    """Return the tolerance at which local errors of margins, which grow to log A, are far below 1 in the companion."""
+    if problem.loss == "squared" or problem.log_weight_decay == -math.inf:
+        return math.inf
+    return _MARGIN_ERROR / max(1.0, problem.log_A)
 
 
 def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> Engine:
     """Return the reduction of a diagonal net, or the frames; each loads without the other."""
     if method == "dual" and not problem.reducible:
         raise InputError("method", "'dual'", "'auto': only diagonal nets on samples of equal weight have the reduction")
-    if method == "dual" or (method == "auto" and problem.reducible):
+    if _is_reduced(problem, method):
         from theorykit.flow.evaluate import DualEngine
 
         return DualEngine(problem, directions)
     from theorykit.flow.model_path import ModelEngine
 
     return ModelEngine(problem, directions, method)
+
+
+def _keep(engine: Engine, path: str | os.PathLike[str], every: float, what: list[Any]) -> None:
+    """Have the states of the runs kept in a file."""
+    from theorykit.flow.model_checkpoint import Keeper
+    from theorykit.flow.model_path import ModelEngine
+
+    if not isinstance(engine, ModelEngine):
+        raise InputError(
+            "checkpoint", "it with the dual reduction of a diagonal net", "no checkpoint: it takes seconds"
+        )
+    engine.keeper = Keeper(path, every, [*what, __version__])
 
 
 def log_end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:
@@ -342,15 +373,20 @@ def times_of(problem: Problem, log_taus: Floats) -> tuple[Floats, Floats, Floats
 
 
 def _distance(values: Floats, others: list[Floats]) -> Floats:
+    """Return the largest distance to the other runs at each time and its neighbours."""
     with np.errstate(invalid="ignore"):
         gaps = [np.where(values == other, 0.0, np.abs(values - other)) for other in others]
-    return np.maximum(np.max(gaps, axis=0), ROUND_OFF * np.abs(values))
+    gap = np.max(gaps, axis=0)
+    wide = gap.copy()
+    wide[1:] = np.maximum(wide[1:], gap[:-1])
+    wide[:-1] = np.maximum(wide[:-1], gap[1:])
+    return wide
 
 
-def _slaved(name: str, values: Floats, relative: Floats) -> Floats:
+def _relative(name: str, values: Floats, relative: Floats) -> Floats:
     """Return what a relative error of the parameters does: in proportion to sizes, and to at least 1 for the others."""
-    sizes = np.abs(values) if name in ("norm", "train_loss", "margin") else np.maximum(np.abs(values), 1.0)
-    return np.multiply(relative, sizes, out=np.zeros_like(sizes), where=relative > 0.0)
+    sizes = np.abs(values) if name in SIZES else np.maximum(np.abs(values), 1.0)
+    return relative * np.where(np.isfinite(sizes), sizes, 0.0)
 
 
 def _settings(problem: Problem, engine: Engine, paths: list[FlowPath], rtol: float, confirm: bool) -> dict[str, Any]:
@@ -381,7 +417,10 @@ def _counts(paths: list[FlowPath]) -> dict[str, Any]:
 
 
 def _integrate_all(
-    engine: Engine, log_tau_end: float, tolerances: list[float], progress: Callable[[float], None] | None
+    engine: Engine,
+    log_tau_end: float,
+    tolerances: list[float],
+    progress: Callable[[float], None] | None,
 ) -> list[FlowPath]:
     """Integrate once for each tolerance: side by side where the data are large, each run on one thread in any case.
 

@@ -14,20 +14,24 @@ p_i is the share of sample i in the mean. Every factor of c_i is in one exponent
 For the squared loss c_i goes with A~ = sigma^(2(L-1))/lambda (1/lambda in the rich frame) times f_i - y_i, which falls
 to 1/A~ of y: below round-off where A~ is huge. There the residual is slaved: see `theorykit.flow.slaved`.
 
+At the kinks of a net with activations like ReLU the right-hand side jumps: a field is smooth because it is that of one
+piece, held in its inputs, and of kinks along which the flow slides: see `theorykit.flow.kinks`.
+
 Without weight decay sigma = alpha for all time, the terms -L h and -theta are absent, and lambda is to be read as 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from theorykit.flow.kinks import across, along, holding_slopes
 from theorykit.flow.problem import Problem
 from theorykit.losses import CROSS_ENTROPY, log_derivatives, log_losses
 from theorykit.models import Inputs
@@ -46,17 +50,26 @@ class Field:
     ----------
     problem : Problem
     inputs : Inputs
-        The training inputs as the model has checked them.
+        The training inputs as the model has checked them, on the piece that the flow is on.
     frame : {"kernel", "rich"}
         Whether the state x is h or theta.
     log_clock : bool
         Whether the clock is log tau (log t without weight decay) instead of tau.
+    held : tuple of int
+        The kinks along which the flow slides.
+    resting : tuple of int
+        Kinks that it cannot leave while it slides along those, whatever their slopes.
+    response : ndarray, shape (k, k), or None
+        How the rates at the held kinks answered to their slopes where the flow began to slide along them.
     """
 
     problem: Problem
     inputs: Inputs
     frame: str
     log_clock: bool
+    held: tuple[int, ...] = ()
+    resting: tuple[int, ...] = ()
+    response: Floats | None = None
 
     @property
     def slaved(self) -> bool:
@@ -120,6 +133,31 @@ class Field:
             return np.asarray(model.output(x, inputs))
         return np.asarray(model.difference(self.problem.direction, x, self.log_eps(log_tau), inputs))
 
+    def on_piece(self, kinks: Sequence[int], slopes: Floats) -> Self:
+        """Return the field with other slopes at some kinks, none of which is held."""
+        assert self.inputs.piece is not None
+        piece = self.inputs.piece.copy()
+        piece[list(kinks)] = slopes
+        return replace(self, inputs=replace(self.inputs, piece=piece), held=(), resting=())
+
+    def sliding(self, log_tau: float, x: Floats) -> Self:
+        """Return the field at one point, with the slopes that keep the flow on the kinks that it slides along."""
+        if not self.held:
+            return self
+        return self.on_piece(self.held, holding_slopes(self, log_tau, x, self.held, self.response))
+
+    def pull(self, log_tau: float, x: Floats) -> Floats:
+        """Return the direction of the force: the force but for a positive factor."""
+
+        def scaled(f: Floats) -> Floats:
+            logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
+            logs = logs + self.log_shares
+            top = float(logs.max())
+            slopes: Floats = -signs * np.exp(logs - (top if math.isfinite(top) else 0.0))
+            return slopes
+
+        return self.pulled_back(log_tau, x, scaled)
+
     def cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
         logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
@@ -129,9 +167,12 @@ class Field:
     def __call__(self, clock: float, x: Floats) -> Floats:
         """Return dx/dclock."""
         log_tau = self.log_tau(clock)
-        force = self.pulled_back(log_tau, x, lambda f: self.cotangent(log_tau, f))
-        velocity: Floats = force - self.decay(log_tau) * x
+        velocity: Floats = self.sliding(log_tau, x).force(log_tau, x) - self.decay(log_tau) * x
         return velocity
+
+    def force(self, log_tau: float, x: Floats) -> Floats:
+        """Return what the residuals add to dx/dclock."""
+        return self.pulled_back(log_tau, x, lambda f: self.cotangent(log_tau, f))
 
     def pulled_back(self, log_tau: float, x: Floats, cotangent: Callable[[Floats], Floats]) -> Floats:
         """Return sum_i c_i grad f_i for c = cotangent(f), in one pass each way."""
@@ -189,7 +230,10 @@ class Field:
         return self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0)
 
     def bent(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
-        """Return e^log_factor times the Hessian of -L with respect to x, shape (P, P)."""
+        """Return e^log_factor times the Hessian of -L with respect to x along the kinks that are held, shape (P, P)."""
+        if self.held:
+            now = self.sliding(log_tau, x)
+            return along(now.bent(log_tau, x, log_factor), *across(now, log_tau, x, self.held))
         model, moved = self.problem.model, self.moved(log_tau, x)
         features, weighted = self.low_rank_curvature(log_tau, x, log_factor)
         matrix: Floats = -features.T @ weighted
@@ -202,6 +246,10 @@ class Field:
 
     def low_rank_curvature(self, log_tau: float, x: Floats, log_factor: float) -> tuple[Floats, Floats]:
         """Return the features, and e^log_factor p_i loss''_i times them, shapes (outputs of all samples, P)."""
+        if self.held:
+            now = self.sliding(log_tau, x)
+            features, weighted = now.low_rank_curvature(log_tau, x, log_factor)
+            return features, along(weighted.T, *across(now, log_tau, x, self.held)).T
         f = self.outputs(log_tau, x)
         features = np.reshape(self.problem.model.features(self.inputs, self.moved(log_tau, x)), (f.size, x.size))
         curvature = loss_curvature(self.problem.loss, f, self.problem.data.y, log_factor + self.log_shares)

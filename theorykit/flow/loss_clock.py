@@ -26,7 +26,7 @@ from theorykit.models import Inputs
 
 def log_loss_descent(field: Field, x: Floats) -> tuple[float, Floats]:
     """Return log L and -grad log L with respect to the state x of the field's frame, in one pass each way."""
-    problem = field.problem
+    problem, field = field.problem, field.sliding(0.0, x)
     found: list[float] = []
 
     def cotangent(f: Floats) -> Floats:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError
 from theorykit.flow.frames import KERNEL, RICH, Field
+from theorykit.flow.kinks import continued, first_meeting, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, integrator
 from theorykit.flow.ode.methods import Record
@@ -40,6 +42,7 @@ _DENSE, _LOW_RANK = 400, 64  # parameters, and outputs of all samples, up to whi
 _AHEAD = 100.0  # times what log t would take at its present pace: it never gets slower for long
 _SAMPLES = 32  # from which the size of the features is taken
 _MOST_STEPS = 400_000
+_MOST_KINKS = 5_000  # samples times units up to which kinks are located
 _MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
 
 
@@ -117,6 +120,8 @@ class Integration:
         Times (log tau) and the relative error up to there that slaving residuals of the squared loss has brought.
     lost_from : float
         The log tau from which directions of the tangent kernel are below round-off; infinite where none is.
+    slides : list of (float, float)
+        From which log tau to which the flow slid along kinks.
     """
 
     segments: list[Segment]
@@ -127,6 +132,7 @@ class Integration:
     rtol: float
     slaving: tuple[list[float], list[float]]
     lost_from: float
+    slides: list[tuple[float, float]]
 
     @property
     def before_loss(self) -> float:
@@ -160,21 +166,39 @@ def check_scale(problem: Problem, zero_output: bool) -> None:
         )
 
 
-class _Run:
-    """The state of an integration between two segments."""
+class Begun(NamedTuple):
+    """Where a segment began, and with which step if that was given."""
+
+    log_tau: float
+    x: Floats
+    first_step: float | None
+
+
+class Run:
+    """An integration that moves step by step.
+
+    Attributes
+    ----------
+    log_tau, x : float, ndarray of shape (P,)
+        Where it is, in the frame of `field`.
+    status : Status
+        RUNNING until the end or trouble.
+    segments, records : lists
+        What lies behind: whole segments, and the steps of the one under way.
+    flow : Integrator or None
+        The integrator of the segment under way.
+
+    Notes
+    -----
+    The local error of a step is kept below rtol (unit/sqrt(P) + |x|) in the root mean square over parameters, where a
+    change of x of norm `unit` moves the outputs by about one (the squared loss: by about the size of the targets).
+    """
 
     def __init__(
-        self,
-        problem: Problem,
-        inputs: Inputs,
-        zero_output: bool,
-        log_tau_end: float,
-        rtol: float,
-        method: str,
-        progress: Callable[[float], None] | None,
+        self, problem: Problem, zero_output: bool, log_tau_end: float, rtol: float, method: str = "auto"
     ) -> None:
+        inputs = problem.model.inputs(problem.data.X)
         self.problem, self.log_tau_end, self.rtol, self.method = problem, log_tau_end, rtol, method
-        self.progress = progress
         self.zero_output = zero_output
         self.decaying = problem.log_weight_decay > -math.inf
         self.size = float(np.linalg.norm(problem.direction))
@@ -187,13 +211,34 @@ class _Run:
         log_eps = -problem.model.degree * problem.log_alpha
         kernel = zero_output and self.size > 0.0 and log_eps + math.log(self.h_unit / self.size) < _KERNEL_ENDS
         self.field = Field(problem, inputs, KERNEL if kernel else RICH, log_clock=True)
-        with np.errstate(over="ignore"):
-            self.origin = np.zeros_like(problem.direction) if kernel else problem.direction * np.exp(problem.log_alpha)
+        self.origin = np.zeros_like(problem.direction)
+        if not kernel and self.size > 0.0:
+            self.origin = problem.direction * math.exp(problem.log_alpha)
         self.slaved_from = SLAVED_FROM if self._solvable else min(SLAVED_FROM, max(_SLAVED, 10.0 / rtol))
         self.by_loss = False
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
+        self.slides = list[tuple[float, float]]()
+        self.met: int | None = None  # the kink at which the last step ended
+        self.stalled = 0  # kinks met in a row without moving
+        self.first_step: float | None = None
+        self.flow: Integrator | None = None
+        self.records, self.until, self.begun = list[Record](), math.inf, Begun(self.log_tau, self.x, None)
+        self.sides = sides(self.field, self.log_tau, self.x)
+        if self.sides.size > 0:
+            self.counts["kinks"] = 0
+        if 0 < self.sides.size <= _MOST_KINKS:
+            self.field = replace(self.field, inputs=replace(self.field.inputs, piece=self.sides))
+            self._go_on([])
+
+    def _go_on(self, met: list[int]) -> None:
+        """Go on from kinks, across them or along them."""
+        way = continued(self.field, self.log_tau, self.x, met)
+        if way is None:
+            self.status = Status.KINKS
+        else:
+            self.field, self.x = way
 
     @property
     def _solvable(self) -> bool:
@@ -226,7 +271,10 @@ class _Run:
             # all of its size is in the exponent
             log_tau = min(log_tau, math.log(little) - self.field.log_stiffness(log_tau))
         log_tau = min(log_tau, self.log_tau_end - 1.0)
-        return log_tau, self.origin + self.field(log_tau, self.origin)
+        x = self.origin + self.field(log_tau, self.origin)
+        if not np.all(np.isfinite(x)):
+            raise InputError("problem", "outputs or gradients that are not finite at the start", "finite ones")
+        return log_tau, x
 
     def _transient(self) -> float:
         """Return log tau at which the residual of the squared loss can be slaved, infinite where it cannot."""
@@ -246,41 +294,92 @@ class _Run:
             )
         return math.inf
 
-    def segment(self) -> None:
-        """Integrate one segment: to the end, to a change of frame, of clock or of the residual's treatment."""
-        field = self.field
-        until = self._until()
-        flow = self._by_loss() if self.by_loss else self._integrator(field.clock(self.log_tau), field.clock(until))
-        records = []
-        while flow.status is Status.RUNNING:
-            record = flow.step()
-            if record.t.size == 0:
-                continue
-            records.append(record)
-            self.entries += record.dense.size + record.y.size
-            before = self.log_tau
-            self._take(flow)
-            self._note_slaving(before)
-            self._report()
-            if self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
-                break
-            if self.entries > _MOST_ENTRIES or self.steps + len(records) >= _MOST_STEPS:
-                self.status = Status.MAX_STEPS
-                break
+    def step(self) -> None:
+        """Take a step, where needed the first of a segment, and end the segment where its frame or clock ends."""
+        if self.flow is None:
+            self.begin()
+        flow = self.flow
+        assert flow is not None
+        record = flow.step()
+        ended = self._follow(record, flow) if record.t.size > 0 else False
+        if ended or flow.status is not Status.RUNNING:
+            self._end(flow)
+
+    def begin(self) -> None:
+        """Begin a segment, up to where its frame and its clock are surely right."""
+        field, self.until = self.field, self._until()
+        self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step)
+        ends = field.clock(self.log_tau), field.clock(self.until)
+        self.flow = self._by_loss() if self.by_loss else self._integrator(*ends)
+
+    def _follow(self, record: Record, flow: Integrator) -> bool:
+        """Keep a step; return whether the segment ends with it."""
+        before, self.first_step = self.log_tau, float(record.h[0])
+        record = self._up_to_kink(record)
+        if record.h[0] == 0.0:
+            return True
+        self.records.append(record)
+        self.entries += record.dense.size + record.y.size
+        self._take(record, flow)
+        self._note_slaving(before)
+        if self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
+            return True
+        if self.entries > _MOST_ENTRIES or self.steps + len(self.records) >= _MOST_STEPS:
+            self.status = Status.MAX_STEPS
+        return self.status is not Status.RUNNING
+
+    def _end(self, flow: Integrator) -> None:
+        """End a segment: all is over, or another frame, clock, piece or treatment of the residual begins."""
         for name, count in flow.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
-        if records:
-            self.segments.append(Segment(field, records, flow.method.name, self.by_loss, self.log_tau_end))
-        if flow.status is Status.REACHED_END:
-            self.log_tau = self.log_tau if self.by_loss else until
+        if self.records:
+            segment = Segment(self.field, self.records, flow.method.name, self.by_loss, self.log_tau_end)
+            self.segments.append(segment)
+            if self.field.held:
+                self.slides.append((segment.start, self.log_tau))
+        self.flow = None
+        if self.met is not None:
+            pass  # the end of the step is past it
+        elif flow.status is Status.REACHED_END:
+            self.log_tau = self.log_tau if self.by_loss else self.until
         elif flow.status is not Status.RUNNING:
             self.status = flow.status
         if self.status is Status.RUNNING:
             self._change()
 
-    def _take(self, flow: Integrator) -> None:
-        """Take over where the integrator is."""
-        if self.by_loss:
+    def _at(self, record: Record, clock: float) -> tuple[float, Floats]:
+        """Return log tau and x at a time in a step."""
+        state = record.at(0, clock)
+        return (float(state[-1]), state[:-1]) if self.by_loss else (self.field.log_tau(clock), state)
+
+    def _up_to_kink(self, record: Record) -> Record:
+        """Return a step, shortened to where it meets a kink."""
+        if self.field.inputs.piece is None:
+            self._count_kinks(record)
+            return record
+        start, end = float(record.t[0]), float(record.t[0] + record.h[0])
+        with np.errstate(all="ignore"):
+            meeting = first_meeting(self.field, lambda clock: self._at(record, clock), start, end)
+        if meeting is None:
+            return record
+        self.met = meeting.kink
+        self.counts["kinks"] += 1
+        part = (meeting.clock - start) / (end - start)
+        self.stalled = 0 if part > 1e-9 else self.stalled + 1
+        powers = part ** np.arange(1.0, record.dense.shape[1] + 1.0)
+        return Record(record.t, record.h * part, record.y, record.dense * powers[:, None])
+
+    def _count_kinks(self, record: Record) -> None:
+        """Count the kinks of a large net on whose other side a step ends."""
+        if self.sides.size > 0:
+            before, self.sides = self.sides, sides(self.field, *self._at(record, float(record.t[0] + record.h[0])))
+            self.counts["kinks"] += int(np.sum(before != self.sides))
+
+    def _take(self, record: Record, flow: Integrator) -> None:
+        """Take over where the last step ends."""
+        if self.met is not None:
+            self.log_tau, self.x = self._at(record, float(record.t[0] + record.h[0]))
+        elif self.by_loss:
             state = flow.y
             self.x, self.log_tau = state[:-1], float(state[-1])
         else:
@@ -338,7 +437,10 @@ class _Run:
         elif not field.slaved and outputs <= _LOW_RANK:
             jacobian = LowRankJacobian(field.low_rank_jacobian, rank=outputs)
         atol = self.rtol * self.unit() / math.sqrt(P)
-        return integrator(field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+        return integrator(
+            field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
+            first_step=self._first_step(end - start),
+        )  # fmt: skip
 
     def _by_loss(self) -> Integrator:
         """Return the integrator of (x, log t) in the clock of the loss, which has no end of its own."""
@@ -354,7 +456,18 @@ class _Run:
             jacobian = LowRankJacobian(clock.low_rank_jacobian, rank=outputs + 1)
         atol = np.append(np.full(P, self.rtol * self.unit() / math.sqrt(P)), self.rtol / math.sqrt(P))
         ahead = _AHEAD * (self.log_tau_end - self.log_tau) / float(clock(0.0, state)[-1])
-        return integrator(clock, state, (0.0, ahead), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol)
+        return integrator(
+            clock, state, (0.0, ahead), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
+            first_step=self._first_step(ahead),
+        )  # fmt: skip
+
+    def _first_step(self, span: float) -> float | None:
+        """Return the last step for the first of the next segment.
+
+        What is chosen blindly starts from an Euler step, and e^(-q) may leave every scale on it.
+        """
+        step, self.first_step = self.first_step, None
+        return None if step is None else min(step, span)
 
     def _leaves_frame(self) -> bool:
         """Return whether eps |h| has come near |theta_bar|."""
@@ -377,18 +490,27 @@ class _Run:
         if self.log_tau >= self.log_tau_end:
             self.status = Status.REACHED_END
             return
+        if self.met is not None:
+            self._go_on([self.met])
+            self.met = None
+            if self.stalled > 2 * self.sides.size:
+                self.status = Status.KINKS
+            field = self.field
         if self._leaves_frame():
             sigma = math.exp(field.log_sigma(self.log_tau))
             self.x = sigma * field.moved(self.log_tau, self.x)
             field = replace(field, frame=RICH)
-        self.by_loss = self.by_loss or self._leaves_clock()
+        by_loss, self.by_loss = self.by_loss, self.by_loss or self._leaves_clock()
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            kind = SlavedField if self._settled() else Field
-            field = kind(self.problem, field.inputs, field.frame, field.log_clock)
+            field = _as(SlavedField if self._settled() else Field, field)
         elif self._leaves_manifold():
-            field = Field(self.problem, field.inputs, field.frame, field.log_clock)
+            field = _as(Field, field)
+        if self.first_step is not None and field.log_clock != self.field.log_clock:
+            self.first_step *= math.exp(self.log_tau)
+        if field.slaved != self.field.slaved or by_loss != self.by_loss:
+            self.first_step = None
         self.field = field
 
     def _settled(self) -> bool:
@@ -397,33 +519,28 @@ class _Run:
         self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
         return there
 
-    def _report(self) -> None:
-        if self.progress is not None:
-            done, all_ = self.log_tau - self.first, self.log_tau_end - self.first
-            if self.decaying:
-                done, all_ = math.exp(self.log_tau), math.exp(self.log_tau_end)
-            self.progress(min(1.0, done / all_))
+    @property
+    def fraction(self) -> float:
+        """Which part is done: of tau, or of log t without weight decay."""
+        done, all_ = self.log_tau - self.first, self.log_tau_end - self.first
+        if self.decaying:
+            done, all_ = math.exp(self.log_tau), math.exp(self.log_tau_end)
+        return min(1.0, done / all_)
+
+    def result(self) -> Integration:
+        """Return what has been integrated so far."""
+        segments = list(self.segments)
+        if self.flow is not None and self.records:
+            segments.append(Segment(self.field, list(self.records), self.flow.method.name, self.by_loss))
+        return Integration(
+            segments, self.origin, self.zero_output, self.status, self.counts, self.rtol, self.slaving,
+            self.lost_from, self.slides,
+        )  # fmt: skip
 
 
-def integrate(
-    problem: Problem,
-    zero_output: bool,
-    log_tau_end: float,
-    rtol: float,
-    method: str = "auto",
-    progress: Callable[[float], None] | None = None,
-) -> Integration:
-    """Integrate from 0 to tau_end = exp(log_tau_end), segment by segment.
-
-    The local error of a step is kept below rtol (unit/sqrt(P) + |x|) in the root mean square over parameters, where a
-    change of x of norm `unit` moves the outputs by about one (the squared loss: by about the size of the targets).
-    `progress` is called with the fraction of tau (log t without weight decay) that is done.
-    """
-    inputs = problem.model.inputs(problem.data.X)
-    run = _Run(problem, inputs, zero_output, log_tau_end, rtol, method, progress)
-    while run.status is Status.RUNNING:
-        run.segment()
-    return Integration(run.segments, run.origin, zero_output, run.status, run.counts, rtol, run.slaving, run.lost_from)
+def _as(kind: type[Field], field: Field) -> Field:
+    """Return the same field with its residuals treated in another way."""
+    return kind(**{entry.name: getattr(field, entry.name) for entry in fields(field)})
 
 
 def _feature_size(problem: Problem, inputs: Inputs) -> float:

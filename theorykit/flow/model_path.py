@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
-from theorykit.flow.model_flow import Integration, Segment, check_scale, integrate, starts_at_zero
+from theorykit.flow.model_checkpoint import Keeper
+from theorykit.flow.model_flow import Integration, Run, Segment, check_scale, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
+from theorykit.flow.ode.stepping import Status
 from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.losses import log_losses, margins
@@ -27,7 +29,7 @@ _ENTRIES_AT_ONCE = 2**23  # parameters held in memory while test points are stre
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _NODES, _WEIGHTS = 0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS  # on [0, 1]
 _LOST = (
-    "from tau = {:.6g} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
+    "from {} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
 _LARGE = 10_000  # parameters
@@ -50,10 +52,18 @@ class ModelPath:
     @property
     def message(self) -> str:
         """What that means and what to do about it."""
-        lost = self.integration.lost_from
-        if math.isfinite(lost):
-            return f"{self.integration.status.value}; {_LOST.format(_exp(lost))}"
-        return self.integration.status.value
+        parts, slides = [self.integration.status.value], self.integration.slides
+        if slides:
+            first, last = (self._clock(log_tau) for log_tau in (slides[0][0], slides[-1][1]))
+            parts.append(f"slid along kinks between {first} and {last}, in {len(slides)} stretches")
+        if math.isfinite(self.integration.lost_from):
+            parts.append(_LOST.format(self._clock(self.integration.lost_from)))
+        return "; ".join(parts)
+
+    def _clock(self, log_tau: float) -> str:
+        """Return a time in words."""
+        decaying = self.problem.log_weight_decay > -math.inf
+        return f"tau = {_exp(log_tau):.6g}" if decaying else f"log t = {log_tau:.6g}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,13 +116,17 @@ class ModelPath:
     def state(self, log_tau: float) -> tuple[Field, Floats]:
         """Return the frame in use at a time, and the state in it."""
         segments = self.integration.segments
-        ends = [segment.log_tau_ends()[-1] for segment in segments]
-        segment = segments[min(int(np.searchsorted(ends, log_tau)), len(segments) - 1)]
+        segment = segments[min(int(np.searchsorted(self._ends, log_tau)), len(segments) - 1)]
         x = segment.state(log_tau)
         if log_tau < self.start:
             origin = self.integration.origin
             x = origin + math.exp(log_tau - self.start) * (x - origin)
-        return segment.field, x
+        return segment.field.sliding(log_tau, x), x
+
+    @cached_property
+    def _ends(self) -> Floats:
+        """The log tau at which each segment ends."""
+        return np.array([segment.log_tau_ends()[-1] for segment in self.integration.segments])
 
     def outputs(self, log_taus: Floats) -> Floats:
         """Return f_i, shape (k, outputs of all samples)."""
@@ -264,6 +278,7 @@ class ModelPath:
             now, steps = segment.field, len(segment.records)
             clock = "loss" if segment.by_loss else "log tau" if now.log_clock else "tau"
             entry = {"frame": now.frame, "clock": clock, "slaved": now.slaved, "method": segment.method}
+            entry["sliding"] = len(now.held)
             until = _exp(float(segment.log_tau_ends()[-1]))
             if out and all(out[-1][key] == value for key, value in entry.items()):
                 out[-1] |= {"until_tau": until, "steps": out[-1]["steps"] + steps}
@@ -335,6 +350,7 @@ class ModelEngine:
         self.names = statistic_names(problem, directions)
         self.zero_output = starts_at_zero(problem)
         check_scale(problem, self.zero_output)
+        self.keeper: Keeper | None = None
 
     @property
     def large(self) -> bool:
@@ -353,7 +369,16 @@ class ModelEngine:
 
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> ModelPath | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
-        integration = integrate(self.problem, self.zero_output, log_tau_end, rtol, self.method, progress)
+        run = Run(self.problem, self.zero_output, log_tau_end, rtol, self.method)
+        if self.keeper is not None:
+            self.keeper.resume(run)
+        while run.status is Status.RUNNING:
+            run.step()
+            if progress is not None:
+                progress(run.fraction)
+            if self.keeper is not None:
+                self.keeper.keep(run)
+        integration = run.result()
         return ModelPath(self.problem, integration, self.directions) if integration.segments else None
 
 
@@ -382,6 +407,7 @@ class _Terms:
         now = segment.field
         log_tau = now.log_tau(clock)
         x = segment.state(log_tau)
+        now = now.sliding(log_tau, x)
         tau, log_lambda = math.exp(log_tau), problem.log_weight_decay
         f = now.outputs(log_tau, x)
         moved = now.moved(log_tau, x)

@@ -69,13 +69,6 @@ class SlavedField(Field):
         """Whether residuals are slaved."""
         return True
 
-    @np.errstate(all="ignore")  # a trial point that is too far off gives inf or nan, and the step is rejected
-    def __call__(self, clock: float, x: Floats) -> Floats:
-        """Return dx/dclock."""
-        log_tau = self.log_tau(clock)
-        velocity: Floats = self.force(log_tau, x) - self.decay(log_tau) * x
-        return velocity
-
     def force(self, log_tau: float, x: Floats) -> Floats:
         """Return what the residuals add to dx/dclock."""
         if not np.all(np.isfinite(x)):
@@ -84,6 +77,10 @@ class SlavedField(Field):
         if parts.w is not None:
             return self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))
         return np.asarray(self.problem.model.vjp(self.moved(log_tau, x), self.inputs, self._pulled(log_tau, parts)))
+
+    def pull(self, log_tau: float, x: Floats) -> Floats:
+        """Return the force."""
+        return self.force(log_tau, x)
 
     def cotangent_at(self, log_tau: float, x: Floats, f: Floats) -> Floats:
         """Return c, per unit of the clock."""

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,13 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 _OF_END = ("weights", "parameters")  # saved of the last point only
 _STATUSES = (
     *("reached_end", "step_too_small", "not_finite", "too_many_steps"),
-    *("max_steps", "blow_up", "no_convergence"),
+    *("max_steps", "blow_up", "no_convergence", "kinks"),
 )
+
+SIZES = ("norm", "train_loss", "margin")
+"""Statistics whose errors are relative; all others are numbers of order one, outputs, or logarithms."""
+
+_APART = 0.37  # of a step between the times at which an error is estimated
 
 ROUND_OFF = 4.0 * float(np.finfo(np.float64).eps)
 """Relative error below which no statistic is claimed to be known."""
@@ -57,8 +62,9 @@ class Trajectory:
         the other), and on test points test_loss (mean), test_accuracy.
     errors : dict of ndarray, shape (T,)
         Estimated global error of the statistics (not the test ones): the distance to a companion run at ten times the
-        tolerance, which is the error of the looser run and so overestimates that of this one; at least round-off. Where
-        residuals of the squared loss are slaved, what that may bring is added.
+        tolerance, which is the error of the looser run and so overestimates that of this one; the largest of a save
+        point and its neighbours, since such a distance passes through zero now and then. The local tolerance is added
+        and, where residuals of the squared loss are slaved, what that may bring.
     events : tuple of Event
         Crossings, in time order.
     status, message : str
@@ -360,12 +366,14 @@ class Snapshot:
         self._check(name)
         if name.startswith("test_"):
             raise InputError("name", repr(name), "a statistic of the training data: test ones have no error estimate")
-        return self.estimate(lambda now: now[name])[1]
+        return self._estimate(lambda now: now[name], 0.0 if name in SIZES else 1.0)[1]
 
     def estimate(self, measure: Callable[[Snapshot], float]) -> tuple[float, float]:
         """Return (value, estimated global error) of any number of order one, or a logarithm, made of a snapshot.
 
-        What slaving the residuals of the squared loss may bring (`diagnostics`) counts relative to 1 + |value|.
+        The error is the largest distance to the companion run at this time, one before and one after it within about a
+        step, plus the local tolerance and what slaving the residuals of the squared loss may bring (`diagnostics`),
+        both relative to |value| or 1, whichever is larger.
 
         Examples
         --------
@@ -377,9 +385,30 @@ class Snapshot:
         >>> bool(size > 0.0 and error < 1e-6)
         True
         """
-        own, other = measure(self), measure(self.looser)
-        slaving = float(self.path.slaving_errors(np.array([self.log_tau]))[0])
-        return own, max(abs(own - other), ROUND_OFF * abs(own)) + slaving * max(abs(own), 1.0)
+        return self._estimate(measure, 1.0)
+
+    def _estimate(self, measure: Callable[[Snapshot], float], smallest: float) -> tuple[float, float]:
+        """Return value and error; what is relative counts relative to |value|, at least to `smallest`."""
+        own = measure(self)
+        distance = _gap(own, measure(self.looser))
+        distance = max(distance, *(_gap(measure(at), measure(at.looser)) for at in self._neighbours))
+        relative = self.path.rtol + float(self.path.slaving_errors(np.array([self.log_tau]))[0])
+        return own, distance + relative * max(abs(own), smallest)
+
+    @cached_property
+    def _neighbours(self) -> tuple[Snapshot, Snapshot]:
+        """The flow a part of the companion's step earlier and later (twice earlier at the end).
+
+        The error of dense output changes its sign several times in a step, and so does the difference of two runs: at
+        one time alone it is too small by chance too often.
+        """
+        ends = self.companion.step_ends()
+        step = min(max(int(np.searchsorted(ends, self.log_tau)), 1), ends.size - 1) if ends.size > 1 else 0
+        shift = _APART * float(ends[step] - ends[step - 1]) if step else 0.0
+        later = self.log_tau + shift
+        if later > min(self.path.end, self.companion.end):
+            later = self.log_tau - 2.0 * shift
+        return replace(self, log_tau=self.log_tau - shift), replace(self, log_tau=later)
 
     @cached_property
     def looser(self) -> Snapshot:
@@ -475,6 +504,10 @@ class Snapshot:
         given = -problem.model.degree * float(np.sum((slopes * f).T * problem.shares))
         log_given = math.log(abs(given)) + log_scale - log_loss if given != 0.0 else -math.inf
         return float(np.sign(given)), log_given, taken - problem.log_weight_decay
+
+
+def _gap(own: float, other: float) -> float:
+    return 0.0 if own == other else abs(own - other)
 
 
 def _log_time(problem: Problem, given: Mapping[str, float | None]) -> tuple[str, float]:

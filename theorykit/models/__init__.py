@@ -11,7 +11,7 @@ from theorykit.models.homogeneity import HomogeneityReport, check_homogeneous
 from theorykit.models.linear import Linear
 from theorykit.models.matrix_factorization import MatrixFactorization
 from theorykit.models.mlp import MLP
-from theorykit.models.protocol import HomogeneousModel, Inputs, Invariants, require_zero_output
+from theorykit.models.protocol import HomogeneousModel, Inputs, Invariants, Kinked, require_zero_output
 from theorykit.models.user import UserModel
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "HomogeneousModel",
     "Inputs",
     "Invariants",
+    "Kinked",
     "Linear",
     "MatrixFactorization",
     "UserModel",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.validate import integer
-from theorykit.models._layers import Layer
-from theorykit.models.activations import Activation, power_quotient
+from theorykit.models._layers import Layer, dense
+from theorykit.models.activations import Activation, over, power_quotient
 from theorykit.models.protocol import (
     Inputs,
     Invariants,
@@ -34,6 +34,7 @@ class _Trace(NamedTuple):
 
     lifted: list[Array]  # of every layer
     bases: list[Array]  # b(z) behind every layer but the last
+    slopes: list[Array | None]  # of the activations there, where they are held
     z: Array  # of the last layer
 
 
@@ -207,10 +208,11 @@ class LayeredNet:
             layer, span, b = self.layers[k], self._spans[k], trace.bases[k - 1]
             layer.gradient(trace.lifted[k], change, out[span])
             layer.gradient(rises[k - 1], g, part[span])
+            slopes = trace.slopes[k - 1]
             below = layer.lift.lower(g @ weights[k].T)
-            change = self.phi.chain(b, layer.lift.lower(g @ moved[k].T + change @ weights[k].T))
-            change += self.phi.curvature(b) * zs[k - 1] * below
-            g = self.phi.chain(b, below)
+            change = self.phi.chain(b, layer.lift.lower(g @ moved[k].T + change @ weights[k].T), slopes)
+            change += self.phi.curvature(b, slopes) * zs[k - 1] * below
+            g = self.phi.chain(b, below, slopes)
             out[span] += part[span]
         self.layers[0].gradient(trace.lifted[0], change, out[self._spans[0]])
         return out
@@ -235,6 +237,52 @@ class LayeredNet:
         theta, quotient, trace = self._difference(theta_bar, h, log_eps, X)
         q = self._shaped(quotient)
         return q, self._backward(theta, trace, cotangent_array(cotangent_of_difference(q), q.shape, theta.dtype))
+
+    def slopes(self, preactivations: ArrayLike) -> Array:
+        """Return the slopes of the activations on the piece of these preactivations, shape (K,); see `Kinked`."""
+        z = np.asarray(preactivations)
+        return np.asarray(self.phi.branch(z > 0.0, z.dtype), dtype=z.dtype)
+
+    def preactivations(self, theta: ArrayLike, X: ArrayLike | Inputs) -> Array:
+        """Return the preactivations of the hidden layers in one row, shape (K,); none where phi has no kink."""
+        zs: list[Array] = []
+        if self.phi.kinked:
+            self._forward(self._theta(theta), self.inputs(X), zs)
+        return _joined(zs)
+
+    def preactivation_quotients(
+        self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs
+    ) -> tuple[Array, float]:
+        """Return the preactivations at theta_bar + eps h over eps, infinite far from 0, and the size of h's part."""
+        pairs: list[tuple[Array, Array]] = []
+        if self.phi.kinked:
+            self._difference(theta_bar, h, log_eps, X, pairs)
+        moves = _joined([e for _, e in pairs])
+        return _joined([z for z, _ in pairs]) + moves, float(np.max(np.abs(moves), initial=0.0))
+
+    def preactivation_gradients(self, theta: ArrayLike, X: ArrayLike | Inputs, kinks: ArrayLike) -> Array:
+        """Return the gradients of some of the preactivations, shape (len(kinks), P)."""
+        theta, inputs, kinks = self._theta(theta), self.inputs(X), np.asarray(kinks, dtype=np.intp)
+        out = np.zeros((kinks.size, theta.size), dtype=theta.dtype)
+        layer = self.layers[0]
+        first = len(inputs) * layer.lift.positions * layer.units  # in the first layer the input itself is the gradient
+        rows, units = np.divmod(kinks[kinks < first], layer.units)
+        lifted = dense(self._first_rows(inputs, theta.dtype)[rows])
+        weights = np.zeros((rows.size, layer.lift.width + layer.bias, layer.units), dtype=theta.dtype)
+        weights[np.arange(rows.size), : layer.lift.width, units] = lifted
+        weights[np.arange(rows.size), layer.lift.width :, units] = 1.0
+        out[kinks < first, self._spans[0]] = weights.reshape(rows.size, layer.parameters)
+        if np.all(kinks < first):
+            return out
+        trace = self._forward(theta, inputs)
+        starts = np.cumsum([0, *(b.size for b in trace.bases)])
+        for place in np.flatnonzero(kinks >= first):
+            last = int(np.searchsorted(starts, kinks[place], side="right")) - 1
+            g = np.zeros_like(trace.bases[last])
+            g.flat[kinks[place] - starts[last]] = 1.0
+            for k, signal in self._signals(theta, trace, g, below=last + 1):
+                self.layers[k].gradient(trace.lifted[k], signal, out[place, self._spans[k]])
+        return out
 
     def features(self, X: ArrayLike | Inputs, theta: ArrayLike | None = None) -> Array:
         """Return the gradients at theta (default: the theory's direction), (n, P) or (n, outputs, P)."""
@@ -319,54 +367,90 @@ class LayeredNet:
             z += theta[self._spans[0]][-self.layers[0].units :]
         return z
 
-    def _forward(self, theta: Array, inputs: Inputs) -> _Trace:
-        lifted, bases = [self._first_rows(inputs, theta.dtype)], []
+    def _forward(self, theta: Array, inputs: Inputs, zs: list[Array] | None = None) -> _Trace:
+        """Return the trace; `zs` collects the preactivations of the hidden layers."""
+        lifted, bases, slopes = [self._first_rows(inputs, theta.dtype)], [], self._held_slopes(inputs)
         z = self._affine(theta, lifted[0])
-        for layer, W in zip(self.layers[1:], self._weights(theta)[1:], strict=True):
-            bases.append(self.phi.base(z))
+        for k, (layer, W) in enumerate(zip(self.layers[1:], self._weights(theta)[1:], strict=True)):
+            if zs is not None:
+                zs.append(z.copy())
+            bases.append(self.phi.base(z, slopes[k]))
             lifted.append(layer.lift.lift(self.phi.value(bases[-1])))
             z = lifted[-1] @ W
-        return _Trace(lifted, bases, z)
+        return _Trace(lifted, bases, slopes, z)
+
+    def _held_slopes(self, inputs: Inputs) -> list[Array | None]:
+        """Return the slopes of every hidden layer, (rows, units), where the inputs hold them."""
+        hidden = self.layers[:-1]
+        if inputs.piece is None:
+            return [None] * len(hidden)
+        parts: list[Array | None] = []
+        start = 0
+        for layer in hidden:
+            shape = len(inputs) * layer.lift.positions, layer.units
+            stop = start + shape[0] * shape[1]
+            parts.append(inputs.piece[start:stop].reshape(shape))
+            start = stop
+        return parts
 
     def _tangents(self, theta: Array, tangent: Array, trace: _Trace) -> tuple[list[Array], list[Array]]:
         """Return how z of every layer, and the lifted rows of every layer but the first, move along the tangent."""
         zs, rises = [self._affine(tangent, trace.lifted[0])], []
         for k, (W, W_moved) in enumerate(zip(self._weights(theta), self._weights(tangent), strict=True)):
             if k > 0:
-                rises.append(self.layers[k].lift.lift(self.phi.chain(trace.bases[k - 1], zs[-1].copy())))
+                rise = self.phi.chain(trace.bases[k - 1], zs[-1].copy(), trace.slopes[k - 1])
+                rises.append(self.layers[k].lift.lift(rise))
                 zs.append(trace.lifted[k] @ W_moved + rises[-1] @ W)
         return zs, rises
 
     def _difference(
-        self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs
+        self,
+        theta_bar: ArrayLike,
+        h: ArrayLike,
+        log_eps: float,
+        X: ArrayLike | Inputs,
+        pairs: list[tuple[Array, Array]] | None = None,
     ) -> tuple[Array, Array, _Trace]:
-        """Return theta_bar + eps h, the quotient of the last layer's z, and the trace at theta_bar + eps h."""
+        """Return theta_bar + eps h, the quotient of the last layer's z, and the trace at theta_bar + eps h.
+
+        `pairs` collects z/eps at theta_bar and the quotient of the hidden layers: together z/eps at theta_bar + eps h.
+        """
         theta_bar = self._theta(theta_bar)
         h = parameter_vector(h, self.parameters, "as theta_bar", argument="h").astype(theta_bar.dtype, copy=False)
         theta, eps = perturbed(theta_bar, h, log_eps)
-        rows = self._first_rows(self.inputs(X), theta_bar.dtype)
+        inputs = self.inputs(X)
+        rows, slopes = self._first_rows(inputs, theta_bar.dtype), self._held_slopes(inputs)
         lifted, bases = [rows], []
         z, e = self._affine(theta_bar, rows), self._affine(h, rows)
-        for layer, W, H in zip(self.layers[1:], self._weights(theta_bar)[1:], self._weights(h)[1:], strict=True):
-            steps = self.phi.base_quotient(z, e, eps)
+        layers = zip(self.layers[1:], slopes, self._weights(theta_bar)[1:], self._weights(h)[1:], strict=True)
+        for layer, held, W, H in layers:
+            if pairs is not None:
+                pairs.append((over(z, eps), e))
+            steps = self.phi.base_quotient(z, e, eps, held)
             base = self.phi.base(z)
             rise = layer.lift.lift(power_quotient(base, steps, eps, self.phi.power))
             bases.append(_moved(base, steps, eps))
             lifted.append(layer.lift.lift(self.phi.value(bases[-1])))
             z = layer.lift.lift(self.phi.value(base)) @ W
             e = lifted[-1] @ H + rise @ W
-        return theta, e, _Trace(lifted, bases, z)
+        return theta, e, _Trace(lifted, bases, slopes, z)
 
-    def _signals(self, theta: Array, trace: _Trace, g: Array, c: int = 1) -> Iterator[tuple[int, Array]]:
-        """Yield (layer, backward signal), last layer first; the rows of g are ordered by sample, output, position."""
+    def _signals(
+        self, theta: Array, trace: _Trace, g: Array, c: int = 1, below: int | None = None
+    ) -> Iterator[tuple[int, Array]]:
+        """Yield (layer, backward signal), last layer first; the rows of g are ordered by sample, output, position.
+
+        g is the signal of the last layer, or of the last one below a number.
+        """
         weights = self._weights(theta)
-        for k in reversed(range(len(self.layers))):
+        for k in reversed(range(len(self.layers) if below is None else below)):
             yield k, g
             if k:
                 layer, b = self.layers[k], trace.bases[k - 1]
-                positions = self.layers[k - 1].lift.positions
                 g = layer.lift.lower(g @ weights[k].T)
-                self.phi.chain(b.reshape(-1, 1, positions, b.shape[1]), g.reshape(-1, c, positions, b.shape[1]))
+                held, shape = trace.slopes[k - 1], (self.layers[k - 1].lift.positions, b.shape[1])
+                held = None if held is None else held.reshape(-1, 1, *shape)
+                self.phi.chain(b.reshape(-1, 1, *shape), g.reshape(-1, c, *shape), held)
 
     def _backward(self, theta: Array, trace: _Trace, cotangent: Array) -> Array:
         gradient = np.empty_like(theta)
@@ -384,6 +468,11 @@ class LayeredNet:
         start = self._unit_signals(len(inputs), theta.dtype)
         signals = dict(self._signals(theta, trace, start, self.outputs))
         return [(rows, signals[k]) for k, rows in enumerate(trace.lifted)]
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Return the parts in one row."""
+    return np.concatenate([part.ravel() for part in parts]) if parts else np.zeros(0)
 
 
 def _moved(base: Array, steps: Array, eps: Any) -> Array:

@@ -89,9 +89,19 @@ class Activation:
         """Whether it is twice continuously differentiable, as Assumption 3.1 of lyu2024 asks."""
         return self.slope == 1.0 or self.power >= 3
 
-    def base(self, z: Array) -> Array:
-        """Overwrite z with b(z), from which everything else follows: b has the sign of z, or is 0."""
-        if self.slope == 0.0:
+    @property
+    def kinked(self) -> bool:
+        """Whether its slope jumps at 0."""
+        return self.slope < 1.0 and self.power == 1
+
+    def base(self, z: Array, slopes: Array | None = None) -> Array:
+        """Overwrite z with b(z), from which everything else follows: b has the sign of z, or is 0.
+
+        Slopes that are given are held, whatever the sign of z.
+        """
+        if slopes is not None:
+            z *= slopes
+        elif self.slope == 0.0:
             np.maximum(z, 0.0, out=z)
         elif self.slope < 1.0:
             np.maximum(z, self.slope * z, out=z)
@@ -101,10 +111,10 @@ class Activation:
         """Return phi = b^k (b itself for k = 1)."""
         return raised(b, self.power)
 
-    def chain(self, b: Array, g: Array) -> Array:
+    def chain(self, b: Array, g: Array, slopes: Array | None = None) -> Array:
         """Multiply g in place by phi'(z); g may have more axes than b, broadcast as NumPy does."""
         if self.slope < 1.0:
-            g *= self.branch(b > 0.0, b.dtype)
+            g *= self.branch(b > 0.0, b.dtype) if slopes is None else slopes
         if self.power > 1:
             g *= self.power * raised(b, self.power - 1)
         return g
@@ -115,21 +125,35 @@ class Activation:
             return positive
         return np.where(positive, dtype.type(1.0), dtype.type(self.slope))
 
-    def curvature(self, b: Array) -> Array:
+    def curvature(self, b: Array, slopes: Array | None = None) -> Array:
         """Return phi''(z), away from the kink."""
         if self.power == 1:
             return np.zeros_like(b)
         second = self.power * (self.power - 1) * raised(b, self.power - 2)
-        return second if self.slope == 1.0 else second * self.branch(b > 0.0, b.dtype) ** 2
+        if self.slope == 1.0:
+            return second
+        return second * (self.branch(b > 0.0, b.dtype) if slopes is None else slopes) ** 2
 
-    def base_quotient(self, z: Array, e: Array, eps: Any) -> Array:
-        """Return [b(z + eps e) - b(z)]/eps without subtracting, for eps >= 0 (0: the limit from above)."""
+    def base_quotient(self, z: Array, e: Array, eps: Any, slopes: Array | None = None) -> Array:
+        """Return [b(z + eps e) - b(z)]/eps without subtracting, for eps >= 0 (0: the limit from above).
+
+        Slopes that are given are those at z + eps e, whatever its sign.
+        """
         if self.slope == 1.0:
             return e
-        with np.errstate(divide="ignore", over="ignore", under="ignore"):
-            c = np.divide(z, eps, out=np.zeros_like(z), where=z != 0.0)
+        c = over(z, eps)
+        if slopes is not None:
+            at_z = self.branch(z > 0.0, z.dtype)
+            return slopes * e + np.multiply(slopes - at_z, c, out=np.zeros_like(c), where=slopes != at_z)
         relu = np.where(z > 0.0, np.maximum(e, -c), np.maximum(0.0, e + c))
         return relu if self.slope == 0.0 else self.slope * e + (1.0 - self.slope) * relu
+
+
+def over(z: Array, eps: Any) -> Array:
+    """Return z/eps for eps >= 0, infinite where that leaves the float range, and 0 where z is."""
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        quotient: Array = np.divide(z, eps, out=np.zeros_like(z), where=z != 0.0)
+    return quotient
 
 
 def raised(b: Array, k: int) -> Array:

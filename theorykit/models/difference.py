@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from theorykit.models.protocol import (
     HomogeneousModel,
     Inputs,
     Invariants,
+    Kinked,
     given_direction,
     pack_parts,
     parameter_vector,
@@ -111,41 +112,49 @@ class Difference:
 
     def output(self, theta: ArrayLike, X: ArrayLike | Inputs) -> Array:
         """Return g(theta_1; x) - g(theta_2; x)."""
-        (plus, minus), inputs = self._halves(theta), self.inputs(X)
-        return self.model.output(plus, inputs) - self.model.output(minus, inputs)
+        (plus, minus), (ours, theirs) = self._halves(theta), self._copies(X)
+        return self.model.output(plus, ours) - self.model.output(minus, theirs)
 
     def vjp(self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent: ArrayLike) -> Array:
         """Return sum_i <cotangent_i, grad f_i(theta)>, shape (P,)."""
-        (plus, minus), inputs = self._halves(theta), self.inputs(X)
-        return _signed(self.model.vjp(plus, inputs, cotangent), self.model.vjp(minus, inputs, cotangent))
+        (plus, minus), (ours, theirs) = self._halves(theta), self._copies(X)
+        return _signed(self.model.vjp(plus, ours, cotangent), self.model.vjp(minus, theirs, cotangent))
 
     def value_and_vjp(
         self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent_of_output: Cotangent
     ) -> tuple[Array, Array]:
         """Return f and its vjp with ``cotangent_of_output(f)``."""
-        (plus, minus), inputs = self._halves(theta), self.inputs(X)
+        (plus, minus), (ours, theirs) = self._halves(theta), self._copies(X)
         return _jointly(
-            lambda cotangent: self.model.value_and_vjp(plus, inputs, cotangent),
-            lambda cotangent: self.model.value_and_vjp(minus, inputs, cotangent),
+            lambda cotangent: self.model.value_and_vjp(plus, ours, cotangent),
+            lambda cotangent: self.model.value_and_vjp(minus, theirs, cotangent),
             cotangent_of_output,
         )
 
     def jvp(self, theta: ArrayLike, X: ArrayLike | Inputs, tangent: ArrayLike) -> Array:
         """Return <grad f_i(theta), tangent>."""
-        (plus, minus), (up, down), inputs = self._halves(theta), self._halves(tangent, "tangent"), self.inputs(X)
-        return self.model.jvp(plus, inputs, up) - self.model.jvp(minus, inputs, down)
+        (plus, minus), (up, down), (ours, theirs) = (
+            self._halves(theta),
+            self._halves(tangent, "tangent"),
+            self._copies(X),
+        )
+        return self.model.jvp(plus, ours, up) - self.model.jvp(minus, theirs, down)
 
     def hvp(self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent: ArrayLike, tangent: ArrayLike) -> Array:
         """Return the derivative of `vjp` in theta along the tangent, shape (P,)."""
-        (plus, minus), (up, down), inputs = self._halves(theta), self._halves(tangent, "tangent"), self.inputs(X)
-        above = self.model.hvp(plus, inputs, cotangent, up)
-        return _signed(above, self.model.hvp(minus, inputs, cotangent, down))
+        (plus, minus), (up, down), (ours, theirs) = (
+            self._halves(theta),
+            self._halves(tangent, "tangent"),
+            self._copies(X),
+        )
+        above = self.model.hvp(plus, ours, cotangent, up)
+        return _signed(above, self.model.hvp(minus, theirs, cotangent, down))
 
     def difference(self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs) -> Array:
         """Return [f(theta_bar + eps h) - f(theta_bar)]/eps, eps = e^log_eps: the quotient of each copy, subtracted."""
-        (plus, minus), (up, down), inputs = self._halves(theta_bar), self._halves(h, "h"), self.inputs(X)
-        above = self.model.difference(plus, up, log_eps, inputs)
-        return above - self.model.difference(minus, down, log_eps, inputs)
+        (plus, minus), (up, down), (ours, theirs) = self._halves(theta_bar), self._halves(h, "h"), self._copies(X)
+        above = self.model.difference(plus, up, log_eps, ours)
+        return above - self.model.difference(minus, down, log_eps, theirs)
 
     def difference_and_vjp(
         self,
@@ -156,32 +165,74 @@ class Difference:
         cotangent_of_difference: Cotangent,
     ) -> tuple[Array, Array]:
         """Return the difference quotient q and the vjp at theta_bar + eps h with ``cotangent_of_difference(q)``."""
-        (plus, minus), (up, down), inputs = self._halves(theta_bar), self._halves(h, "h"), self.inputs(X)
+        (plus, minus), (up, down), (ours, theirs) = self._halves(theta_bar), self._halves(h, "h"), self._copies(X)
         return _jointly(
-            lambda cotangent: self.model.difference_and_vjp(plus, up, log_eps, inputs, cotangent),
-            lambda cotangent: self.model.difference_and_vjp(minus, down, log_eps, inputs, cotangent),
+            lambda cotangent: self.model.difference_and_vjp(plus, up, log_eps, ours, cotangent),
+            lambda cotangent: self.model.difference_and_vjp(minus, down, log_eps, theirs, cotangent),
             cotangent_of_difference,
         )
 
     def features(self, X: ArrayLike | Inputs, theta: ArrayLike | None = None) -> Array:
         """Return the gradients at theta (default: the theory's direction), (n, P) or (n, outputs, P)."""
-        (plus, minus), inputs = self._halves(self.direction() if theta is None else theta), self.inputs(X)
-        return np.concatenate([self.model.features(inputs, plus), -self.model.features(inputs, minus)], axis=-1)
+        (plus, minus), (ours, theirs) = self._halves(self.direction() if theta is None else theta), self._copies(X)
+        return np.concatenate([self.model.features(ours, plus), -self.model.features(theirs, minus)], axis=-1)
 
     def ntk(
         self, X: ArrayLike | Inputs, other: ArrayLike | Inputs | None = None, theta: ArrayLike | None = None
     ) -> Array:
         """Return the kernel: that of theta_1 plus that of theta_2."""
         plus, minus = self._halves(self.direction() if theta is None else theta)
-        inputs = self.inputs(X)
-        second = None if other is None else self.inputs(other)
-        return self.model.ntk(inputs, second, plus) + self.model.ntk(inputs, second, minus)
+        ours, theirs = self._copies(X)
+        others = (None, None) if other is None else self._copies(other)
+        return self.model.ntk(ours, others[0], plus) + self.model.ntk(theirs, others[1], minus)
 
     def invariants(self, theta: ArrayLike) -> Invariants:
         """Return those of theta_1, then those of theta_2."""
         first, second = (self.model.invariants(half) for half in self._halves(theta))
         values, scale = (np.concatenate(pair) for pair in zip(first[:2], second[:2], strict=True))
         return Invariants(values, scale, first.degree)
+
+    def slopes(self, preactivations: ArrayLike) -> Array:
+        """Return the slopes of the activations of both copies on the piece of these preactivations; see `Kinked`."""
+        return self._kinked.slopes(preactivations)
+
+    def preactivations(self, theta: ArrayLike, X: ArrayLike | Inputs) -> Array:
+        """Return those of theta_1, then those of theta_2; none where g is smooth or says nothing about its kinks."""
+        if not isinstance(self.model, Kinked):
+            return np.zeros(0)
+        pairs = zip(self._halves(theta), self._copies(X), strict=True)
+        return np.concatenate([self.model.preactivations(half, inputs) for half, inputs in pairs])
+
+    def preactivation_quotients(
+        self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs
+    ) -> tuple[Array, float]:
+        """Return the preactivations of both copies at theta_bar + eps h over eps, and the size of h's part."""
+        triples = zip(self._halves(theta_bar), self._halves(h, "h"), self._copies(X), strict=True)
+        found = [self._kinked.preactivation_quotients(bar, up, log_eps, inputs) for bar, up, inputs in triples]
+        return np.concatenate([values for values, _ in found]), max(size for _, size in found)
+
+    def preactivation_gradients(self, theta: ArrayLike, X: ArrayLike | Inputs, kinks: ArrayLike) -> Array:
+        """Return the gradients of some preactivations of either copy, shape (len(kinks), P)."""
+        kinks, model = np.asarray(kinks, dtype=np.intp), self._kinked
+        (plus, minus), (ours, theirs) = self._halves(theta), self._copies(X)
+        first = model.preactivations(plus, ours).size
+        out = np.zeros((kinks.size, self.parameters))
+        out[kinks < first, : plus.size] = model.preactivation_gradients(plus, ours, kinks[kinks < first])
+        out[kinks >= first, plus.size :] = model.preactivation_gradients(minus, theirs, kinks[kinks >= first] - first)
+        return out
+
+    @property
+    def _kinked(self) -> Kinked:
+        assert isinstance(self.model, Kinked)
+        return self.model
+
+    def _copies(self, X: ArrayLike | Inputs) -> tuple[Inputs, Inputs]:
+        """Return the inputs of both copies, which differ where the slopes of the activations are held."""
+        inputs = self.inputs(X)
+        if inputs.piece is None:
+            return inputs, inputs
+        plus, minus = np.split(inputs.piece, 2)
+        return replace(inputs, piece=plus), replace(inputs, piece=minus)
 
     def _halves(self, theta: ArrayLike, argument: str = "theta") -> tuple[Array, Array]:
         vector = parameter_vector(theta, self.parameters, "theta_1 then theta_2", argument)

@@ -47,10 +47,14 @@ class Inputs:
         The model that checked them; another one refuses them unless it is equal to it.
     values : ndarray, shape (n, ...)
         The inputs in their working type.
+    piece : ndarray, shape (K,), or None
+        Slopes of the activations at every kink of a `Kinked` model, held whatever the signs of its preactivations: on
+        one piece the model is smooth. None: the slopes follow the signs.
     """
 
     model: Any
     values: Array
+    piece: Array | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -172,6 +176,32 @@ class HomogeneousModel(Protocol):
 
     def invariants(self, theta: ArrayLike) -> Invariants:
         """Return what gradient flow conserves, from theta alone; empty where nothing is known."""
+        ...
+
+
+@runtime_checkable
+class Kinked(Protocol):
+    """What the flow of a model with kinks needs: where they are, and their normals.
+
+    Every preactivation of an activation whose slope jumps at 0 is a kink, K of them for the samples of some inputs.
+    """
+
+    def slopes(self, preactivations: ArrayLike) -> Array:
+        """Return the slopes of the activations on the piece of these preactivations, (K,); empty for smooth models."""
+        ...
+
+    def preactivations(self, theta: ArrayLike, X: ArrayLike | Inputs) -> Array:
+        """Return the preactivation at every kink, shape (K,)."""
+        ...
+
+    def preactivation_quotients(
+        self, theta_bar: ArrayLike, h: ArrayLike, log_eps: float, X: ArrayLike | Inputs
+    ) -> tuple[Array, float]:
+        """Return the preactivations at theta_bar + eps h over eps, and the size of what is added up in them."""
+        ...
+
+    def preactivation_gradients(self, theta: ArrayLike, X: ArrayLike | Inputs, kinks: ArrayLike) -> Array:
+        """Return the gradients of some preactivations, shape (len(kinks), P)."""
         ...
 
 

@@ -44,7 +44,7 @@ class ReachesKKT(_Late):
         "multipliers that make it least) are extrapolated in log(alpha) and must tend to 0, with an error below 0.1 (1 "
         "is the residual of a direction that fits no multipliers)."
     )
-    resolution = 0.1
+    resolution, floor = 0.1, 0.0
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
         """Both losses."""

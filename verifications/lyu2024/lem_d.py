@@ -55,13 +55,27 @@ class Step(NamedTuple):
     log_tau: float
     own: Terms
     other: Terms
+    log_noise: float  # of the residual: what the tolerance allows a step to leave of it
 
     @property
     def resolved(self) -> bool:
-        """Whether the residual is known: in the first instants it falls below what the flow can tell from 0."""
+        """Whether the residual is known, to a tenth.
+
+        In the first instants it falls below what a step can tell from 0; both runs may then leave much the same of it.
+        Later, when d(log Loss)/dtau is nearly 0 beside its two parts, it is known again: they determine it.
+        """
+        own = np.linalg.norm(self.own.residual)
         with np.errstate(over="ignore"):
             other = self.other.residual * np.exp(self.other.log_scale - self.own.log_scale)
-        return bool(np.linalg.norm(self.own.residual - other) < _KNOWN * np.linalg.norm(self.own.residual))
+            agree = bool(np.linalg.norm(self.own.residual - other) < _KNOWN * own)
+        above = bool(_log(float(own)) + self.own.log_scale + math.log(_KNOWN) > self.log_noise)
+        return agree and (above or self._balanced)
+
+    @property
+    def _balanced(self) -> bool:
+        parts = self.own.logs[2:]
+        rate = np.exp(parts - parts.max()) * self.own.signs[2:]
+        return bool(abs(rate.sum()) < _KNOWN * np.abs(rate).sum())
 
     def rate_slack(self, returned: bool = True) -> tuple[float, float]:
         """Return the slack of the inequality as a share of its terms, with what decay gives back or without."""
@@ -83,8 +97,9 @@ class LossFalls(_Inequality):
         "At every accepted step up to the first at which the smallest eigenvalue of the tangent kernel is below nu/2 "
         "(no radius gives a later T_max): the slack of the differential inequality as a share of its terms, and that "
         "of the bound on log Loss as a share of how far it has fallen (from 1e-6 on: at t = 0 both are equal). Both "
-        "must be positive at every scale. Steps in the first instants at which the residual is too small to be told "
-        "from 0 are left out and counted."
+        "must be positive at every scale. Steps in the first instants at which the residual is not known to a tenth "
+        "(below ten times the tolerance, and not yet where its decay and what weight decay gives back balance) are "
+        "left out and counted."
     )
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
@@ -110,11 +125,12 @@ class LossFalls(_Inequality):
 
         def read() -> list[Step]:
             nu, found = self.ball(instance).nu, []
+            noise = math.log(2.0 * self.tools.rtol * target_norm(instance))  # the residual is half a slope
             for snapshot in accepted(self.early(problem)):
                 if _smallest(snapshot, problem) < _HALF * nu:
                     break
                 own, other = (self._terms(instance, problem, now) for now in (snapshot, snapshot.looser))
-                found.append(Step(snapshot.log_tau, own, other))
+                found.append(Step(snapshot.log_tau, own, other, noise))
             return [step for step in found if step.resolved]
 
         return self.tools.remember(("steps", instance.key, problem.log_alpha), read)

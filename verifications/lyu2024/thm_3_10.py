@@ -52,7 +52,7 @@ class ReachesInterpolatingKKT(_Late):
         "log(alpha), each with an error below 0.1 (1 is the residual of a point that fits no multipliers)."
     )
     expansion = POWER_LAW
-    resolution = 0.1
+    resolution, floor = 0.1, 0.0
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
         """Measure residual and norm at T^+_c."""

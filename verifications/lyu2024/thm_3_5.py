@@ -35,7 +35,7 @@ class ReachesKKTOnModels(Claim):
         "is the residual of a direction that fits no multipliers). Diagonal nets with L = 2: cor-3.7."
     )
     expansion = Expansion(("1/x", "log/x^2", "1/x^2"), neighbours=(("1/x",), ("log/x", "1/x"), ("1/x", "log/x^2")))
-    resolution = 0.1
+    resolution, floor = 0.1, 0.0
     ladders: ClassVar[Mapping[str, tuple[float, ...]]] = dict.fromkeys(("quick", "full", "paper"), _LADDER)
     draws: ClassVar[Mapping[str, int]] = {"quick": 1, "full": 20, "paper": 20}
 

@@ -31,6 +31,9 @@ class Status(Enum):
     STEP_TOO_SMALL = "the step size fell to round-off: the solution has a singularity there, or f is discontinuous"
     NOT_FINITE = "f is nan or infinite there: check its domain, or stop before with a terminal event"
     BLOW_UP = "the solution grows without bound (or past the float range): the flow ends there in finite time"
+    KINKS = (
+        "kinks are met so closely one after another that there is no telling how the flow goes on: perturb the start"
+    )
     NO_CONVERGENCE = "Newton's iteration fails even for tiny steps: check the Jacobian, or use method='rkc2'"
 
 

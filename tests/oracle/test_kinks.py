@@ -1,0 +1,145 @@
+"""ReLU nets along their kinks: against subgradient steps written out here, identities, and tighter runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import theorykit as tk
+from theorykit.flow.frames import KERNEL, RICH, Field
+from theorykit.flow.kinks import distances, normals
+from theorykit.flow.model_path import ModelPath
+from theorykit.models import CNN, MLP, Difference
+
+
+def problem_of(net, loss, n, seed, *, alpha, weight_decay, init="theory"):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, net.d))
+    if loss == "squared":
+        data = tk.Dataset.from_arrays(X, rng.standard_normal(n), task="regression")
+    else:
+        data = tk.Dataset.from_arrays(X, rng.choice([-1.0, 1.0], n))
+    return tk.Problem(net, data, loss=loss, alpha=alpha, weight_decay=weight_decay, init=init, seed=seed)
+
+
+def subgradient_steps(problem, tau_end, count):
+    """Return theta after `count` explicit steps of the raw flow of a two-layer ReLU net; along kinks they zigzag."""
+    X, y, (d, width, _) = problem.data.X, problem.data.y, problem.model.widths
+    theta = np.exp(problem.log_alpha) * problem.direction
+    W, a = theta[: d * width].reshape(d, width).copy(), theta[d * width :].copy()
+    step, rate = tau_end / count, np.exp(-problem.log_weight_decay) / len(y)
+    for _ in range(count):
+        active = X @ W > 0.0
+        hidden = (X @ W) * active
+        c = rate * y / (1.0 + np.exp(y * (hidden @ a)))
+        W, a = W + step * (X.T @ (active * np.outer(c, a)) - W), a + step * (hidden.T @ c - a)
+    return np.concatenate([W.ravel(), a])
+
+
+def test_sliding_against_subgradient_steps():
+    """The zigzag of explicit steps along a kink is as wide as the step: it comes to our flow in proportion to it."""
+    problem = problem_of(MLP((4, 6, 1)), "logistic", 6, 0, alpha=4.0, weight_decay=1e-2)
+    flow = tk.gradient_flow(problem, tau_end=0.7, rtol=1e-7, save=tk.SaveAt(num=5)).raise_for_status()
+    assert "slid along kinks" in flow.message
+    assert flow.counts["run"]["kinks"] >= 3
+    unit, log_norm = flow.parameters(-1)
+    ours = unit * np.exp(log_norm)
+    gaps = [np.linalg.norm(subgradient_steps(problem, 0.7, count) - ours) for count in (4_000, 16_000)]
+    assert gaps[1] < 1e-3 * np.exp(log_norm)
+    assert gaps[1] < 0.3 * gaps[0]
+
+
+@pytest.mark.parametrize(("loss", "weight_decay"), [("exponential", 1e-3), ("exponential", 0.0), ("squared", 1e-3)])
+def test_errors_cover_a_tighter_run_and_identities_hold(loss, weight_decay):
+    problem = problem_of(MLP((4, 4, 1)), loss, 4, 1, alpha=10.0, weight_decay=weight_decay)
+    end = {"s_end": 1.2} if weight_decay > 0.0 else {"log_t_end": 20.0}
+    save = tk.SaveAt(num=15) if weight_decay > 0.0 else tk.SaveAt(log_t=np.linspace(0.0, 20.0, 15))
+    tightest = 1e-7 if loss == "squared" else 1e-9  # it is stiff there, and slow
+    flow = tk.gradient_flow(problem, rtol=1e3 * tightest, save=save, **end).raise_for_status()
+    tight = tk.gradient_flow(problem, rtol=tightest, save=save, **end).raise_for_status()
+    assert min(run.counts["run"]["kinks"] for run in (flow, tight)) > 0
+    for name in ("log_train_loss", "log_norm"):
+        gap = np.abs(flow.stats[name] - tight.stats[name])
+        assert np.max(gap) <= np.max(flow.errors[name]) + np.max(tight.errors[name]), name
+        assert np.max(gap) < 1e5 * tightest, name
+    drift = tight.diagnostics["drift"]
+    assert all(value is None or value < 1e3 * tightest for value in drift.values()), drift
+    assert drift["balancedness"] < 10.0 * tightest
+
+
+def test_a_small_net_without_weight_decay_ends():
+    """It crawled for minutes while kinks were not located."""
+    problem = problem_of(MLP((4, 10, 1)), "exponential", 8, 1, alpha=10.0, weight_decay=0.0)
+    flow = tk.gradient_flow(problem, log_t_end=100.0, rtol=1e-6, save=tk.SaveAt(num=20)).raise_for_status()
+    assert flow.counts["run"]["steps"] < 1_000
+    assert flow.stats["log_train_loss"][-1] < -90.0
+    assert flow.errors["log_train_loss"][-1] < 1e-3
+
+
+NETS = [
+    MLP((3, 4, 1)),
+    MLP((3, 4, 1), bias=True),
+    MLP((3, 4, 5, 2), activation="leaky_relu"),
+    CNN((3,), channels=(2, 3), kernel=2),
+    Difference(MLP((3, 4, 1))),
+]
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_on_its_piece_a_model_is_itself(net):
+    rng = np.random.default_rng(5)
+    theta, h, X = rng.standard_normal(net.parameters), rng.standard_normal(net.parameters), rng.standard_normal((4, 3))
+    free = net.inputs(X)
+    g = net.preactivations(theta, free)
+    held = replace(free, piece=net.slopes(g))
+    c = rng.standard_normal(net.output(theta, X).shape)
+    tangent = rng.standard_normal(net.parameters)
+    for method, arguments in (("output", ()), ("vjp", (c,)), ("jvp", (tangent,)), ("hvp", (c, tangent))):
+        ours, theirs = (getattr(net, method)(theta, inputs, *arguments) for inputs in (held, free))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13, atol=1e-13, err_msg=method)
+    np.testing.assert_allclose(net.features(held, theta), net.features(free, theta), atol=1e-13)
+    np.testing.assert_allclose(net.ntk(held, theta=theta), net.ntk(free, theta=theta), atol=1e-12)
+    moved = theta + np.exp(-1.0) * h
+    quotients, _ = net.preactivation_quotients(theta, h, -1.0, free)
+    np.testing.assert_allclose(quotients * np.exp(-1.0), net.preactivations(moved, free), atol=1e-12)
+    there = replace(free, piece=net.slopes(quotients))
+    np.testing.assert_allclose(net.difference(theta, h, -1.0, there), net.difference(theta, h, -1.0, free), atol=1e-12)
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_gradients_of_preactivations(net):
+    rng = np.random.default_rng(6)
+    theta, tangent, X = (
+        rng.standard_normal(net.parameters),
+        rng.standard_normal(net.parameters),
+        rng.standard_normal((4, 3)),
+    )
+    up, down = (net.preactivations(theta + sign * 1e-6 * tangent, X) for sign in (1.0, -1.0))
+    kinks = np.arange(up.size)
+    np.testing.assert_allclose(
+        net.preactivation_gradients(theta, X, kinks) @ tangent, (up - down) / 2e-6, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("frame", [KERNEL, RICH])
+def test_the_jacobian_along_held_kinks(frame):
+    """On a stretch of sliding: the field stays on its kinks, and its Jacobian is the derivative."""
+    problem = problem_of(MLP((4, 6, 1)), "logistic", 6, 0, alpha=4.0, weight_decay=1e-2)
+    path = tk.gradient_flow(problem, tau_end=1.0, rtol=1e-6, save=tk.SaveAt(num=3))._path
+    assert isinstance(path, ModelPath)
+    segment = next(s for s in path.integration.segments if s.field.held and s.field.frame == frame)
+    field: Field = segment.field
+    clock = float(0.5 * (segment.times[0] + segment.ends[-1]))
+    log_tau = field.log_tau(clock)
+    x = segment.state(log_tau)
+    force = field.sliding(log_tau, x).force(log_tau, x)
+    gradients = normals(field, log_tau, x, field.held)
+    assert np.max(np.abs(gradients @ force)) < 1e-12 * np.linalg.norm(gradients) * np.linalg.norm(force)
+    g, _ = distances(field, log_tau, x)
+    assert np.max(np.abs(g[list(field.held)])) < 1e-5
+    tangent = np.random.default_rng(0).standard_normal(x.size)
+    difference = (field(clock, x + 1e-6 * tangent) - field(clock, x - 1e-6 * tangent)) / 2e-6
+    ours = field.jacobian(clock, x) @ tangent
+    assert np.linalg.norm(ours - difference) < 1e-5 * np.linalg.norm(difference)

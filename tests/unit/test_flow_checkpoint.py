@@ -1,0 +1,118 @@
+"""Checkpoints of flows in their frames: killed and resumed to the same bits, damaged files refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import theorykit as tk
+from theorykit.flow.model_flow import Run
+from theorykit.models import MLP, DiagonalNet
+
+_RELU = """
+import numpy as np, theorykit as tk
+from theorykit.models import MLP
+rng = np.random.default_rng(1)
+data = tk.Dataset.from_arrays(rng.standard_normal((5, 4)), rng.choice([-1.0, 1.0], 5))
+problem = tk.Problem(MLP((4, 6, 1)), data, loss="exponential", alpha=10.0, weight_decay={decay}, seed=1)
+"""
+
+
+def problem_of(decay: float, loss: str = "exponential", log_alpha: float | None = None) -> tk.Problem:
+    rng = np.random.default_rng(1)
+    X, labels = rng.standard_normal((5, 4)), rng.choice([-1.0, 1.0], 5)
+    data = tk.Dataset.from_arrays(X, labels, task="regression" if loss == "squared" else "classification")
+    if log_alpha is not None:
+        net, scales = MLP((4, 4, 1), activation="z^2"), {"log_alpha": log_alpha, "log_weight_decay": -log_alpha}
+        return tk.Problem(net, data, loss=loss, **scales, seed=1)
+    return tk.Problem(MLP((4, 6, 1)), data, loss=loss, alpha=10.0, weight_decay=decay, seed=1)
+
+
+FLOWS = {
+    "kinks": (problem_of(1e-3), {"tau_end": 2.5}),
+    "loss clock": (problem_of(0.0), {"log_t_end": 20.0}),
+    "slaved": (problem_of(0.0, "squared", 40.0), {"s_end": 0.9}),
+}
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", list(FLOWS))
+def test_resumed_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, end = FLOWS[name]
+    settings = {"rtol": 1e-5, "save": tk.SaveAt(num=5), "events": [tk.Crossing("log_norm", 1.0)], **end}
+    whole = tk.gradient_flow(problem, **settings)
+    assert whole.status == "reached_end"
+    path, step = tmp_path / "state.npz", Run.step
+    for death in (7, 25, 11):  # in the run, then in the run or its companion
+        left = iter(range(death))
+
+        def dying(run: Run, left=left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+            step(run)
+
+        monkeypatch.setattr(Run, "step", dying)
+        with pytest.raises(KilledError):
+            tk.gradient_flow(problem, checkpoint=path, checkpoint_every=0.0, **settings)
+    monkeypatch.setattr(Run, "step", step)
+    again = tk.gradient_flow(problem, checkpoint=path, **settings)
+    for key, values in whole.stats.items():
+        assert np.array_equal(values, again.stats[key], equal_nan=True), key
+        if key in whole.errors:
+            assert np.array_equal(whole.errors[key], again.errors[key], equal_nan=True), key
+    assert [vars(event) for event in again.events] == [vars(event) for event in whole.events]
+    assert again.counts == whole.counts
+    assert again.message == whole.message
+    assert again.diagnostics == whole.diagnostics
+
+
+def test_resumed_after_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    script = _RELU.format(decay=1e-3) + (
+        "import os, signal\n"
+        "seen = []\n"
+        "def progress(fraction):\n"
+        "    seen.append(fraction)\n"
+        "    if len(seen) == 40: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"tk.gradient_flow(problem, tau_end=2.5, rtol=1e-5, checkpoint={str(path)!r}, checkpoint_every=0.0,"
+        " progress=progress)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert np.load(path)["1e-05/x"].shape == (30,)
+    settings = {"tau_end": 2.5, "rtol": 1e-5, "save": tk.SaveAt(num=5)}
+    again = tk.gradient_flow(problem_of(1e-3), checkpoint=path, **settings)
+    whole = tk.gradient_flow(problem_of(1e-3), **settings)
+    assert again.counts == whole.counts
+    for key, values in whole.stats.items():
+        assert np.array_equal(values, again.stats[key]), key
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path, problem = tmp_path / "state.npz", problem_of(1e-3)
+    tk.gradient_flow(problem, tau_end=0.2, rtol=1e-4, checkpoint=path)
+    with pytest.raises(tk.InputError, match=r"checkpoint: got .*, of another run"):
+        tk.gradient_flow(problem, tau_end=0.3, rtol=1e-4, checkpoint=path)
+    whole = path.read_bytes()
+    for spoiled in (whole[: len(whole) // 2], b"", whole[:200] + bytes(50) + whole[250:]):
+        path.write_bytes(spoiled)
+        with pytest.raises(tk.InputError, match=r"checkpoint: got .*"):
+            tk.gradient_flow(problem, tau_end=0.2, rtol=1e-4, checkpoint=path)
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    problem = problem_of(1e-3)
+    with pytest.raises(tk.InputError, match="checkpoint: got /nowhere"):
+        tk.gradient_flow(problem, tau_end=0.2, checkpoint="/nowhere/state.npz")
+    with pytest.raises(tk.InputError, match="checkpoint_every"):
+        tk.gradient_flow(problem, tau_end=0.2, checkpoint=tmp_path / "a.npz", checkpoint_every=-1.0)
+    data = tk.datasets.sparse_sign(n=4, d=10, k=3, seed=0)
+    dual = tk.Problem(DiagonalNet(d=10), data, log_alpha=30.0, log_weight_decay=-30.0)
+    with pytest.raises(tk.InputError, match="dual reduction"):
+        tk.gradient_flow(dual, s_end=0.1, checkpoint=tmp_path / "a.npz")

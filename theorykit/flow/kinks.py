@@ -1,0 +1,293 @@
+r"""Kinks: where the right-hand side of a net with activations like ReLU jumps, and how the flow goes on from there.
+
+Every preactivation g_j of a sample and a unit is a kink, and the slopes s_j of the activations say on which piece the
+flow is: s_j is 1 where g_j > 0 and the activation's other slope, 0 for ReLU, where g_j < 0. On one piece, held during
+every step whatever the signs do, everything is smooth. A step in which a g_j has changed its side ends there, and the
+flow goes on as a solution of the differential inclusion of Clarke's subgradients, by Filippov's rule:
+
+- it crosses where on the other side it is driven away from the kink;
+- else it slides along it: s_j takes the value between the two slopes with which g_j stays 0. Both for
+  dtheta/dtau = -theta + force and in the kernel frame that is grad g_j . force = 0, since g_j is homogeneous.
+
+The slopes at several kinks at once are found by iteration at every evaluation. Sliding ends where a slope leaves its
+interval. Kinks whose normals depend on those of held ones (two samples that see one active unit) rest on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from theorykit.models import Kinked
+
+if TYPE_CHECKING:
+    from theorykit.flow.frames import Field
+
+Floats = NDArray[np.float64]
+
+_LOOKS = (0.25, 0.5, 0.75, 1.0)  # parts of a step at which the sides are looked at
+_ITERATIONS = 25  # for slopes
+_RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
+_STEP = 1e-3  # of central differences in a slope, whose error is of third order
+_SOLVED = 1e-14  # cosine between a normal and the force
+_NOISE = 1e-14  # of a preactivation relative to the largest one
+_TIE = 1e-11  # cosine between normal and force below which the flow is taken to be along the kink
+_DEPENDENT = 1e-9  # part of a normal outside the span of others below which it lies in it
+_PIVOTS = 200
+
+At = Callable[[float], tuple[float, Floats]]
+"""The path of a step: from the clock to log tau and the state."""
+
+
+class Meeting(NamedTuple):
+    """A kink that the flow reaches: when on the clock, and which one."""
+
+    clock: float
+    kink: int
+
+
+def sides(field: Field, log_tau: float, x: Floats) -> Floats:
+    """Return the slopes on the piece that x is on, (K,); none for smooth models and those that know of no kinks."""
+    model = field.problem.model
+    if not isinstance(model, Kinked):
+        return np.zeros(0)
+    g, _ = distances(field, log_tau, x)
+    return np.asarray(model.slopes(g)) if g.size else np.zeros(0)
+
+
+def distances(field: Field, log_tau: float, x: Floats) -> tuple[Floats, float]:
+    """Return g, shape (K,), in units in which its gradient in x is that of the model, and the size of its round-off."""
+    model, theta_bar = _kinked(field), field.problem.direction
+    if field.frame == "rich":
+        g = model.preactivations(x, field.inputs)
+        return g, _NOISE * float(np.max(np.abs(g), initial=0.0))
+    g, size = model.preactivation_quotients(theta_bar, x, field.log_eps(log_tau), field.inputs)
+    return g, _NOISE * size
+
+
+def normals(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
+    """Return the gradients of g at some kinks, shape (k, P)."""
+    return _kinked(field).preactivation_gradients(field.moved(log_tau, x), field.inputs, kinks)
+
+
+def _kinked(field: Field) -> Kinked:
+    return cast(Kinked, field.problem.model)  # asked once, in `sides`
+
+
+def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
+    """Return the cosines between normals and force at some kinks with these slopes there, shape (k,)."""
+    now = field.on_piece(kinks, slopes)
+    gradients, pull = normals(now, log_tau, x, kinks), now.pull(log_tau, x)
+    sizes = np.linalg.norm(gradients, axis=1) * float(np.linalg.norm(pull))
+    cosines: Floats = gradients @ pull / np.maximum(sizes, 1e-300)
+    return cosines
+
+
+def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
+    """Return the derivatives of the rates in the slopes, shape (k, k)."""
+    columns = []
+    for unit in np.eye(slopes.size):
+        up, down = (rates(field, log_tau, x, kinks, slopes + sign * _STEP * unit) for sign in (1.0, -1.0))
+        columns.append((up - down) / (2.0 * _STEP))
+    return np.array(columns).T
+
+
+def holding_slopes(
+    field: Field, log_tau: float, x: Floats, kinks: Sequence[int], response: Floats | None = None
+) -> Floats:
+    """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
+
+    By Broyden's method from the response at the start of a stretch where that is given; by Newton's where that fails.
+    """
+    assert field.inputs.piece is not None
+    for start in [None] if response is None else [response, None]:
+        slopes = field.inputs.piece[list(kinks)]
+        rate = rates(field, log_tau, x, kinks, slopes)
+        matrix = np.zeros(0) if start is None else start.copy()
+        for _ in range(_ITERATIONS):
+            if np.max(np.abs(rate)) <= _SOLVED:
+                return slopes
+            if start is None:
+                matrix = responses(field, log_tau, x, kinks, slopes)
+            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate))):
+                break
+            move = np.clip(slopes - np.linalg.lstsq(matrix, rate)[0], *_RANGE) - slopes
+            slopes, before = slopes + move, rate
+            rate = rates(field, log_tau, x, kinks, slopes)
+            matrix += np.outer(rate - before - matrix @ move, move) / max(float(move @ move), 1e-300)
+    return np.full_like(slopes, np.nan)
+
+
+def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return B (P, k) and C (k, P): I - B C projects a force onto the kinks, along what their slopes do to it."""
+    assert field.inputs.piece is not None
+    slopes, columns = field.inputs.piece[list(kinks)], []
+    for unit in np.eye(slopes.size):
+        up, down = (field.on_piece(kinks, slopes + sign * _STEP * unit).pull(log_tau, x) for sign in (1.0, -1.0))
+        columns.append((up - down) / (2.0 * _STEP))
+    moved, gradients = np.array(columns).T, normals(field, log_tau, x, kinks)
+    response: Floats = np.asarray(np.linalg.lstsq(gradients @ moved, gradients)[0], dtype=np.float64)
+    return moved, response
+
+
+def along(matrix: Floats, moved: Floats, gradients: Floats) -> Floats:
+    """Return (I - B C) matrix."""
+    projected: Floats = matrix - moved @ (gradients @ matrix)
+    return projected
+
+
+def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
+    """Return how far the flow is from leaving its piece at every kink, and the round-off of that, shapes (K,).
+
+    At a kink that it slides along, that is how far the slope is from the ends of its interval.
+    """
+    g, noise = distances(field, log_tau, x)
+    piece = field.inputs.piece
+    assert piece is not None
+    margin, noises = np.where(piece == 1.0, g, -g), np.full(g.size, noise)
+    margin[list(field.resting)] = np.inf
+    if field.held:
+        low = float(_kinked(field).slopes([-1.0])[0])
+        slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
+        margin[held], noises[held] = np.minimum(slopes - low, 1.0 - slopes), 1e-12
+    return margin, noises
+
+
+def first_meeting(field: Field, at: At, start: float, end: float) -> Meeting | None:
+    """Return the first kink that a step meets, located on its dense output; None where it stays on its piece."""
+
+    def looked(clock: float) -> tuple[Floats, NDArray[np.intp]]:
+        margin, noise = margins(field, *at(clock))
+        return margin, np.flatnonzero(margin < -noise)
+
+    clocks, seen = [start], [looked(start)[0]]
+    for part in _LOOKS:
+        clock = start + part * (end - start)
+        margin, left = looked(clock)
+        if left.size == 0 and len(seen) > 1:
+            clock, margin, left = _dip(looked, clocks, seen, clock, margin, left)
+        if left.size > 0:
+            return _located(looked, clocks[-1], clock, left)
+        clocks.append(clock)
+        seen.append(margin)
+    return None
+
+
+Looked = Callable[[float], tuple[Floats, NDArray[np.intp]]]
+
+
+def _dip(
+    looked: Looked, clocks: list[float], seen: list[Floats], clock: float, margin: Floats, left: NDArray[np.intp]
+) -> tuple[float, Floats, NDArray[np.intp]]:
+    """Look where parabolas through the last three looks dip below 0; return that look if it holds, else the last."""
+    before, middle = seen[-2], seen[-1]
+    with np.errstate(all="ignore"):
+        bend, slope = 0.5 * (before - 2.0 * middle + margin), 0.5 * (margin - before)
+        place = -slope / (2.0 * bend)
+        lowest = middle + place * (slope + place * bend)
+        dips = (bend > 0.0) & (np.abs(place) < 1.0) & (lowest < 0.0)
+    if not np.any(dips):
+        return clock, margin, left
+    width = clock - clocks[-1]
+    inside = clocks[-1] + float(place[dips][np.argmin(lowest[dips])]) * width
+    margin_inside, left_inside = looked(inside)
+    if left_inside.size == 0:
+        return clock, margin, left
+    if inside < clocks[-1]:  # it was in the interval before
+        clocks.pop()
+        seen.pop()
+    return inside, margin_inside, left_inside
+
+
+def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -> Meeting:
+    """Return the first of the kinks met between two looks."""
+    while True:
+        kink = int(left[0])
+        low, high = float(looked(start)[0][kink]), float(looked(end)[0][kink])
+        if low <= 0.0:
+            return Meeting(start, kink)
+        if high >= 0.0:
+            return Meeting(end, kink)
+        end = float(
+            brentq(lambda clock, j=kink: float(looked(clock)[0][j]), start, end, xtol=1e-15 * max(abs(start), abs(end)))
+        )
+        left = looked(end)[1]
+        left = left[left != kink]
+        if left.size == 0:
+            return Meeting(end, kink)
+
+
+def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tuple[Field, Floats] | None:
+    """Return the field of the piece on which the flow goes on from some kinks, and x moved onto them; None without one.
+
+    Kinks at round-off from x count as met, too.
+    """
+    assert field.inputs.piece is not None
+    g, noise = distances(field, log_tau, x)
+    kinks = sorted({*field.held, *field.resting, *met, *map(int, np.flatnonzero(np.abs(g) <= noise))})
+    gradients = normals(field, log_tau, x, kinks)
+    kinks = [kink for kink, gradient in zip(kinks, gradients, strict=True) if np.any(gradient)]
+    if not kinks:
+        return field.on_piece((), np.zeros(0)), x
+    for _ in range(2):  # what is left of g is an error of the steps
+        gradients, g = normals(field, log_tau, x, kinks), distances(field, log_tau, x)[0][kinks]
+        x = x - np.linalg.lstsq(gradients, g)[0]
+    chosen = _choice(field, log_tau, x, kinks, np.isin(kinks, [kink for kink in field.held if kink not in met]))
+    if chosen is None:
+        return None
+    slopes, free = chosen
+    field = field.on_piece(kinks, slopes)
+    gradients = normals(field, log_tau, x, kinks)
+    apart = gradients - gradients @ np.linalg.pinv(gradients[free]) @ gradients[free]
+    resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
+    held, rest = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting))
+    response = responses(field, log_tau, x, held, slopes[free]) if held else None
+    return replace(field, held=held, resting=rest, response=response), x
+
+
+def _choice(
+    field: Field, log_tau: float, x: Floats, kinks: Sequence[int], free: NDArray[np.bool_]
+) -> tuple[Floats, NDArray[np.bool_]] | None:
+    """Return slopes that the flow can go on with, each at the end that it is driven to or held, and which are held.
+
+    By pivoting on the first one that is wrong, which ends where the responses form a P-matrix (kinks of one unit).
+    """
+    low = float(_kinked(field).slopes([-1.0])[0])
+    assert field.inputs.piece is not None
+    slopes = field.inputs.piece[list(kinks)]
+    slopes[~free] = np.where(slopes[~free] < 0.5 * (low + 1.0), low, 1.0)  # what was held and is met has come to an end
+
+    def solved(slopes: Floats) -> Field:
+        """Return the field with these slopes, those of the free kinks such that they are held."""
+        now = field.on_piece(kinks, slopes)
+        own = [kink for kink, slides in zip(kinks, free, strict=True) if slides]
+        return now.on_piece(own, holding_slopes(now, log_tau, x, own)) if own else now
+
+    for _ in range(_PIVOTS):
+        now = solved(slopes)
+        assert now.inputs.piece is not None
+        slopes = now.inputs.piece[list(kinks)]
+        rate = rates(field, log_tau, x, kinks, slopes)
+        if not np.all(np.isfinite(rate)):
+            return None
+        ends = np.where(slopes == low, rate > _TIE, rate < -_TIE)
+        wrong = np.where(free, (slopes < low) | (slopes > 1.0), ends)
+        if not np.any(wrong):
+            return slopes, free
+        first = int(np.flatnonzero(wrong)[0])
+        if free[first]:
+            slopes[first], free[first] = (low if slopes[first] < low else 1.0), False
+            continue
+        other = slopes.copy()
+        other[first] = 1.0 if slopes[first] == low else low
+        there = float(rates(solved(other), log_tau, x, [kinks[first]], other[[first]])[0])
+        if there * (other[first] - slopes[first]) >= 0.0:
+            slopes = other
+        else:
+            free[first] = True
+    return None

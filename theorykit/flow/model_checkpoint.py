@@ -1,0 +1,160 @@
+"""A flow in its frames as arrays, for checkpoints: everything that its next step and its dense output depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.serial import plain
+from theorykit.flow.frames import Field, Floats
+from theorykit.flow.model_flow import Run, Segment
+from theorykit.flow.ode import checkpoint
+from theorykit.flow.ode.methods import Record
+from theorykit.flow.ode.stepping import Status
+from theorykit.flow.slaved import SlavedField
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Keeper:
+    """Keeps the states of several runs of one flow in a file.
+
+    Parameters
+    ----------
+    path : path
+    every : float
+        Seconds between two writings.
+    what : list
+        All that the runs depend on, as plain numbers and words.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: float, what: Sequence[Any]) -> None:
+        self.path, self.every = path, every
+        self.fingerprint = hashlib.sha256(json.dumps(plain(list(what))).encode()).hexdigest()
+        self.kept = checkpoint.read(path, self.fingerprint) or {"fingerprint": np.array(self.fingerprint)}
+        self.lock = threading.Lock()
+        self._write()  # a path that cannot be written shows before the work
+
+    def resume(self, run: Run) -> None:
+        """Bring a run to where it was written, if it was."""
+        prefix = f"{run.rtol!r}/"
+        arrays = {name.removeprefix(prefix): array for name, array in self.kept.items() if name.startswith(prefix)}
+        if arrays:
+            unpack(run, arrays)
+
+    def keep(self, run: Run) -> None:
+        """Write the state of a run: where it is time for it, and at its end."""
+        if run.status is Status.RUNNING and time.perf_counter() - self.written < self.every:
+            return
+        prefix, arrays = f"{run.rtol!r}/", pack(run)
+        with self.lock:  # large models take their runs side by side
+            self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
+            self.kept |= {prefix + name: array for name, array in arrays.items()}
+            self._write()
+
+    def _write(self) -> None:
+        checkpoint.write(self.path, self.kept)
+        self.written = time.perf_counter()
+
+
+def pack(run: Run) -> Arrays:
+    """Return the state of a run."""
+    under_way = run.flow is not None
+    notes = {
+        "status": run.status.name, "counts": run.counts, "slides": [[_text(x) for x in pair] for pair in run.slides],
+        "numbers": [_text(x) for x in (run.log_tau, run.transient_ends, run.lost_from, run.until)],
+        "first_step": None if run.first_step is None else _text(run.first_step),
+        "by_loss": run.by_loss, "stalled": run.stalled, "entries": run.entries, "under_way": under_way,
+        "begun": [_text(run.begun.log_tau), None if run.begun.first_step is None else _text(run.begun.first_step)],
+    }  # fmt: skip
+    arrays = {
+        "notes": np.array(json.dumps(notes)), "x": run.x, "begun_x": run.begun.x, "sides": run.sides,
+        "slaving": np.array(run.slaving).reshape(2, -1),
+    }  # fmt: skip
+    stretches = [(s.field, s.records, s.method, s.by_loss) for s in run.segments]
+    stretches.append((run.field, run.records if under_way else [], "", run.by_loss))
+    for k, (field, records, method, by_loss) in enumerate(stretches):
+        arrays |= {f"segment{k}/{name}": array for name, array in _packed(field, records, method, by_loss).items()}
+    if run.flow is not None:
+        arrays |= {f"integrator/{name}": array for name, array in run.flow.pack().items()}
+    return arrays
+
+
+def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Bring a run, fresh from its start, to where `pack` was called."""
+    notes = json.loads(str(arrays["notes"]))
+    run.status, run.counts = Status[notes["status"]], notes["counts"]
+    run.slides = [(float.fromhex(a), float.fromhex(b)) for a, b in notes["slides"]]
+    run.log_tau, run.transient_ends, run.lost_from, until = map(float.fromhex, notes["numbers"])
+    run.by_loss, run.stalled, run.entries = notes["by_loss"], notes["stalled"], notes["entries"]
+    run.sides = arrays["sides"]
+    times, errors = arrays["slaving"].tolist()
+    run.slaving = times, errors
+    stretches = list[Segment]()
+    while f"segment{len(stretches)}/notes" in arrays:
+        prefix = f"segment{len(stretches)}/"
+        mine = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        stretches.append(_unpacked(run, mine))
+    run.segments = stretches[:-1]
+    run.field = stretches[-1].field
+    if notes["under_way"]:
+        log_tau, first_step = notes["begun"]
+        there, run.x, run.log_tau = run.log_tau, arrays["begun_x"], float.fromhex(log_tau)
+        run.first_step = None if first_step is None else float.fromhex(first_step)
+        run.begin()
+        assert run.flow is not None
+        prefix = "integrator/"
+        run.flow.unpack({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+        run.records, run.log_tau, run.until = stretches[-1].records, there, until
+    run.x = arrays["x"]
+    run.first_step = None if notes["first_step"] is None else float.fromhex(notes["first_step"])
+
+
+def _text(x: float) -> str:
+    return float(x).hex()
+
+
+def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> Arrays:
+    """Return a stretch of the flow."""
+    notes = {
+        "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
+        "resting": field.resting, "method": method, "by_loss": by_loss,
+        "degrees": [record.dense.shape[1] for record in records],
+    }  # fmt: skip
+    nothing = np.zeros(0)
+    return {
+        "notes": np.array(json.dumps(plain(notes))),
+        "piece": nothing if field.inputs.piece is None else field.inputs.piece,
+        "response": nothing if field.response is None else field.response.ravel(),
+        "t": np.array([record.t[0] for record in records]), "h": np.array([record.h[0] for record in records]),
+        "y": np.concatenate([nothing, *(record.y.ravel() for record in records)]),
+        "dense": np.concatenate([nothing, *(record.dense.ravel() for record in records)]),
+    }  # fmt: skip
+
+
+def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Segment:
+    notes = json.loads(str(arrays["notes"]))
+    held = tuple(notes["held"])
+    inputs = run.field.inputs
+    if arrays["piece"].size:
+        inputs = replace(inputs, piece=arrays["piece"])
+    response = arrays["response"].reshape(len(held), len(held)) if held else None
+    kind = SlavedField if notes["slaved"] else Field
+    field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, tuple(notes["resting"]), response)
+    n, start, records = run.x.size + notes["by_loss"], 0, []
+    for k, degree in enumerate(notes["degrees"]):
+        dense: Floats = arrays["dense"][start : start + degree * n].reshape(1, degree, n)
+        y = arrays["y"][k * n : (k + 1) * n].reshape(1, n)
+        records.append(Record(arrays["t"][k : k + 1], arrays["h"][k : k + 1], y, dense))
+        start += degree * n
+    return Segment(field, records, notes["method"], notes["by_loss"], run.log_tau_end if records else math.inf)
