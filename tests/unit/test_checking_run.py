@@ -195,7 +195,7 @@ def test_a_class_that_derives_from_a_claim_needs_an_id_of_its_own(tmp_path: Path
 
 
 @pytest.mark.parametrize(("floor", "verdict"), [("-2.0", "refuted"), ("2.5", "inconclusive"), ("2.0", "refuted")])
-def test_a_limit_below_the_floor_has_the_distance_to_it_as_its_error(tmp_path: Path, floor: str, verdict: str) -> None:
+def test_a_limit_below_the_floor_decides_nothing(tmp_path: Path, floor: str, verdict: str) -> None:
     write(tmp_path, KNOWN.replace("draws =", f"floor = {floor}; draws =").replace("(problem, 2.0)", "(problem, 2.25)"))
     result = tk.verify("toy.known", paths=[tmp_path], instances=1)
     assert {row.verdict for row in result.results} == {verdict}

@@ -118,8 +118,8 @@ class Claim(ABC):
     quantity : str
         What is measured, in a few words or symbols, for the axes of figures.
     floor : float
-        What `measure` gives cannot be below (0 for a residual): an extrapolated limit that is has at least the distance
-        to it as its error.
+        What `measure` gives cannot be below (0 for a residual): an extrapolated limit that is, by more than its error,
+        decides nothing.
     open_question : bool
         Whether no theorem says so: the source asks, or leaves it open.
     resolution : float

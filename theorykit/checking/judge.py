@@ -189,17 +189,19 @@ def _extrapolate(
 ) -> Judged:
     """Fit one ladder; rungs at which the number does not exist are left out.
 
-    An answer below the floor by more than its error shows that the error is too small: it then reaches the floor.
+    An answer below the floor by more than its error shows that form or error is wrong: nothing is decided.
     """
-    kept = [(log_alpha, rung) for log_alpha, rung in rungs if math.isfinite(rung.measured)]
+    kept = [(log_alpha, rung) for log_alpha, rung in rungs if not math.isnan(rung.measured)]
     needed = len(expansion.terms) + 2
     if len(kept) < needed <= len(rungs):
-        got = f"a finite number at {len(kept)} of {len(rungs)} rungs, nan or inf at the others"
+        got = f"a number at {len(kept)} of {len(rungs)} rungs, nan at the others"
         raise InputError("ladder", got, f"at least {needed} rungs for the form {expansion.form}")
     x = np.array([log_alpha for log_alpha, _ in kept])
     fit = expansion.fit(x, [rung.measured for _, rung in kept], np.array([rung.error for _, rung in kept]))
-    missing = max(0.0, floor - fit.value - fit.error)
     last = kept[-1][1]
+    verdict = judge_value(fit.value, fit.error, last.predicted, resolution)
+    if fit.value + fit.error < floor:
+        verdict = "inconclusive"
     share = fit.carried / last.error if last.error > 0.0 else 0.0
     certificate, sampling = share * last.certificate, share * last.sampling
     shown = tuple(
@@ -207,12 +209,11 @@ def _extrapolate(
         for log_alpha, rung in kept
     )
     return Judged(
-        judge_value(fit.value, fit.error + missing, last.predicted, resolution), fit.value, last.predicted,
-        fit.carried - certificate - sampling, certificate, sampling, fit.spread + missing, shown,
+        verdict, fit.value, last.predicted,
+        fit.carried - certificate - sampling, certificate, sampling, fit.spread, shown,
         {
             "log_alpha": fit.x.tolist(), "fitted": fit.curve.tolist(), "limit": fit.value, "form": fit.form,
-            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread + missing,
-            "carried": fit.carried,
+            "is_limit": claim.is_limit(), "leading": expansion.leading, "spread": fit.spread, "carried": fit.carried,
             "refits": [asdict(refit) for refit in fit.refits],
         },
         dict(last.extra),

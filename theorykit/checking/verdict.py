@@ -27,8 +27,9 @@ def judge_value(measured: float, error: float, predicted: float, resolution: flo
     Returns
     -------
     str
-        "refuted" if the interval excludes the prediction, "supported" if it contains it and is narrower than the
-        resolution, "inconclusive" otherwise (or if a number is not finite).
+        "refuted" if the interval excludes the prediction, "supported" if it contains it and reaches less far from it
+        than the resolution, so that it excludes what the control says, "inconclusive" otherwise (or if a number is not
+        finite).
 
     Examples
     --------
@@ -39,7 +40,7 @@ def judge_value(measured: float, error: float, predicted: float, resolution: flo
         return "inconclusive"
     if abs(measured - predicted) > error:
         return "refuted"
-    return "supported" if error < resolution else "inconclusive"
+    return "supported" if abs(measured - predicted) + error < resolution else "inconclusive"
 
 
 def judge_slacks(slacks: Iterable[tuple[float, float]]) -> Verdict:

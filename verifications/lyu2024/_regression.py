@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from theorykit import Problem, Trajectory
-from theorykit.checking import Assumption, Claim, Expansion, Instance
+from theorykit.checking import Assumption, Claim, Expansion, Instance, verdict
 from theorykit.datasets import Dataset, matrix_entries
 from theorykit.flow import Snapshot
 from theorykit.kernels import features
@@ -134,11 +134,11 @@ def accepted(trajectory: Trajectory, until: float = math.inf) -> Iterator[Snapsh
 
 
 def decisive(slacks: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return (slack, 0, error) of the step that comes nearest to a violation.
+    """Return (slack, 0, error) of the step on which the verdict turns.
 
     What the slack does between accepted steps is not seen: the difference to the nearer neighbour counts as an error.
     """
-    at = min(range(len(slacks)), key=lambda k: slacks[k][0] - slacks[k][1])
+    at = verdict.decisive(slacks)
     slack, error = slacks[at]
     neighbours = slacks[max(at - 1, 0) : at] + slacks[at + 1 : at + 2]
     between = min((abs(near[0] - slack) for near in neighbours), default=0.0)

@@ -84,7 +84,7 @@ class ObservedEntries(Regression):
 class FillsGlobally(Regression):
     """Left open after Corollary 3.11: is the KKT point of R2 that matrix factorisation reaches after the transition the
     global one, a completion of least nuclear norm over symmetric matrices? If so, the ratio of |W(T^+_c)|_* to the
-    least one tends to 1.
+    least one tends to 1. Asked where the flow has reached a KKT point by T^+_c, in three of five random instances.
     """
 
     id, title, kind = "lyu2024.cor-3.11-global", "The late factorisation has least nuclear norm", "limit"

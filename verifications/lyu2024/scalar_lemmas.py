@@ -20,6 +20,7 @@ import sympy as sp
 
 from theorykit import Trial
 from theorykit.checking import Claim, Control, Measurement, Source, Tools
+from theorykit.checking.verdict import decisive
 
 SYMBOLIC, BALLS, SEARCH = "sympy", "balls over the whole range", "random search"
 
@@ -215,7 +216,7 @@ class _ScalarLemma(Claim):
 def _proved(lemma: type[_ScalarLemma], way: str, twin: str) -> Measurement:
     """Measure the worst part of a statement in a way that no instance changes: once."""
     parts = [part.measure() for part in lemma(Tools("quick")).statements(twin)[way]]
-    return min(parts, key=lambda part: part.measured - part.error)
+    return parts[decisive([(part.measured, part.error) for part in parts])]
 
 
 def _anywhere(rng: np.random.Generator, points: int) -> list[float]:

@@ -132,7 +132,7 @@ class StrictSaddles(Claim):
                 (-0.5 * size * (found.curvature or 0.0) / (found.loss - optimum) for found in saddles), default=math.nan
             ),
         }
-        return Measurement(min(slacks), 0.0, extra=extra)
+        return Measurement(float(np.min(slacks)), 0.0, extra=extra)
 
     def controls(self) -> Sequence[Control]:
         """Return too few columns, and another constant before the nuclear norm."""
