@@ -20,7 +20,11 @@ from theorykit.models import CNN, MLP
 
 T_END = 2.0  # flow time
 STEPS = (400, 800, 1600)
-ACTIVATIONS = ("z^2", "identity", "relu^2")  # smooth: gradient descent chatters across kinks, along which the flow slides
+ACTIVATIONS = (
+    "z^2",
+    "identity",
+    "relu^2",
+)  # smooth: descent chatters across kinks, along which the flow slides
 
 
 def case(k: int, seed: int) -> tuple[tk.Problem, str]:
