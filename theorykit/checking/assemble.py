@@ -117,7 +117,10 @@ def _tightest(judged: list[Judged]) -> Joined:
 def _control_result(name: str, members: list[Outcome], joined: Callable[[list[Judged]], Joined]) -> ControlResult:
     judged = [member.controls[name] for member in members]
     _, value, predicted, error = joined(judged)
-    return ControlResult(name, combine(item.verdict for item in judged), value, predicted, error["total"])
+    verdicts = [item.verdict for item in judged if item.verdict != "not-applicable"]
+    return ControlResult(
+        name, combine(verdicts), value, predicted, error["total"], len(verdicts), verdicts.count("refuted")
+    )
 
 
 def _worst_control(controls: tuple[ControlResult, ...], verdict: Verdict) -> ControlResult:

@@ -43,6 +43,9 @@ class ControlResult:
         "supported", "refuted", "inconclusive" or "not-applicable".
     measured, predicted, error : float or None
         The numbers that the verdict rests on.
+    instances, refuted : int
+        On how many random instances it was judged, and on how many of them it was refuted: one is enough for the
+        verdict, all show that the check has power on each.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ControlResult:
     measured: float | None = None
     predicted: float | None = None
     error: float | None = None
+    instances: int = 0
+    refuted: int = 0
 
 
 @dataclass(frozen=True, repr=False)

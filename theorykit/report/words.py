@@ -144,6 +144,8 @@ def notes(result: VerificationResult) -> list[str]:
             found.append(f"{where} raised {item.failure['type']}: {item.failure['message']}")
         if item.reason:
             found.append(f"{where} is {item.verdict.replace('-', ' ')}: {item.reason}")
+        weak = [c for c in item.controls if c.verdict == "refuted" and c.refuted < c.instances]
+        found += [f"{where}: its control, {c.name}, is refuted on {c.refuted} of {c.instances} instances" for c in weak]
     earlier = sum(item.recalled > 0 for item in result.results)
     if earlier:
         found.append(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from theorykit import Trial
-from theorykit.checking import Assumption, Claim, Control, Measurement, Source
+from theorykit import FlowError, Trial
+from theorykit.checking import Claim, Control, Measurement, Source
 from theorykit.programs import FactorisationPoint, MinNuclearNorm, factorisation_point, nuclear_regularised
 
 Floats = NDArray[np.float64]
@@ -101,11 +101,6 @@ class StrictSaddles(Claim):
         yield Trial("all entries, full rank", _full(rng, 6))
         yield Trial("two thirds of the entries, rank 4", _partial(rng, 8))
 
-    def check(self, instance: Trial) -> Sequence[Assumption]:
-        """Test that enough of the starts ended at stationary points."""
-        wanted, points = len(_RANKS) * _STARTS[self.tools.profile], len(self._points(instance))
-        return [Assumption("starts that ended at a stationary point", points >= wanted // 2, float(points))]
-
     def measure(self, instance: Trial, problem: None, variant: str) -> Measurement:
         """Measure the smallest slack over all stationary points, and how far their curvature is below its bound.
 
@@ -155,7 +150,12 @@ class StrictSaddles(Claim):
             descents = [_descent(observed, rng, d, d) for _ in range(_DESCENTS[self.tools.profile])]
             starts = [rank for rank in _RANKS for _ in range(_STARTS[self.tools.profile])]
             newton = [_polished(observed, rng.standard_normal((d, r)), rng.standard_normal((d, s))) for r, s in starts]
-            return [point for point in descents + newton if point is not None]
+            ended = [point for point in descents + newton if point is not None]
+            if 2 * len(ended) < len(starts):
+                raise FlowError(
+                    f"{len(ended)} of {len(starts)} starts ended at a stationary point; wanted half of them"
+                )
+            return ended
 
         found: list[_Found] = self.tools.remember((self.id, instance), search)
         return found
