@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from scipy.stats import ortho_group
 
 import theorykit as tk
-from theorykit.flow.model_flow import integrate, starts_at_zero
+from theorykit.flow.model_flow import Run, starts_at_zero
 from theorykit.flow.model_path import ModelPath
+from theorykit.flow.ode.stepping import Status
 from theorykit.models import CNN, MLP, DiagonalNet, HomogeneousModel, Linear, MatrixFactorization
 
 Array = NDArray[np.float64]
@@ -123,8 +124,11 @@ def run_flow(problem: tk.Problem, log_t_end: float, rtol: float, method: str = "
 def rich(problem: tk.Problem, log_t_end: float, rtol: float, times: Array) -> tuple[Array, Array]:
     """Return outputs and estimate of the flow in the rich frame from the start."""
     shift = problem.log_weight_decay if problem.log_weight_decay > -math.inf else 0.0
-    paths = [ModelPath(problem, integrate(problem, False, log_t_end + shift, tol)) for tol in (rtol, 10.0 * rtol)]
-    own, other = (path.outputs(times + shift) for path in paths)
+    runs = [Run(problem, False, log_t_end + shift, tol) for tol in (rtol, 10.0 * rtol)]
+    for run in runs:
+        while run.status is Status.RUNNING:
+            run.step()
+    own, other = (ModelPath(problem, run.result()).outputs(times + shift) for run in runs)
     return own, np.max(np.abs(own - other), axis=1)
 
 
