@@ -105,11 +105,8 @@ class GlobalMinimiser(_Ends):
         return self._reaching(instance, problem)
 
     def controls(self) -> Sequence[Control]:
-        """Return starts from which the flow stays at a saddle, at once or after its gap has fallen for long."""
-        return (
-            Control("from U of rank one and V = 0", lambda i, p: self._reaching(i, p, _rank_one(i))),
-            Control("from U of rank one and V = αI", lambda i, p: self._reaching(i, p, _one_thin(i))),
-        )
+        """Return a start from which the flow cannot leave a saddle."""
+        return (Control("from U of rank one and V = 0", lambda i, p: self._reaching(i, p, _rank_one(i))),)
 
     def _reaching(self, instance: Instance, problem: Problem, init: np.ndarray | None = None) -> Measurement:
         if init is not None:
@@ -124,8 +121,11 @@ class GlobalMinimiser(_Ends):
         return replace(self.falling(instance, problem), also=(reached,))
 
     def broken(self) -> Sequence[Control]:
-        """Return a start of which only one factor is invertible."""
-        return (Control("from U = 0 and V = αI", lambda i, p: self.falling(i, p, _one_sided(i))),)
+        """Return starts of which only one factor is invertible: from the second the gap falls for long, and stands."""
+        return (
+            Control("from U = 0 and V = αI", lambda i, p: self._reaching(i, p, _one_sided(i))),
+            Control("from U of rank one and V = αI", lambda i, p: self._reaching(i, p, _one_thin(i))),
+        )
 
 
 class FromIdentity(_Ends):
@@ -171,12 +171,12 @@ class FromIdentity(_Ends):
         }
 
     def controls(self) -> Sequence[Control]:
-        """Return a start from which the flow cannot leave a saddle."""
-        return (Control("from U of rank one and V = 0", lambda i, p: self.falling(i, p, _rank_one(i))),)
+        """Return a start from which W stays negative semidefinite (of rank one it may be right: all entries 1)."""
+        return (Control("from U = 0 and V = αI", lambda i, p: self.falling(i, p, _one_sided(i))),)
 
     def broken(self) -> Sequence[Control]:
-        """Return a start of which only one factor is invertible."""
-        return (Control("from U = 0 and V = αI", lambda i, p: self.falling(i, p, _one_sided(i))),)
+        """Return a start of rank one, too."""
+        return (Control("from U of rank one and V = 0", lambda i, p: self.falling(i, p, _rank_one(i))),)
 
 
 class RecoveryRate(Claim):
