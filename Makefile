@@ -28,7 +28,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	@$(BIN)/mypy
 
-# Every count that the tests only sample; up to an hour. The tables go to out/.
+# Every count that the tests only sample; hours, the coverage of error estimates above all. The tables go to out/.
 evidence: $(INSTALLED)
 	@mkdir -p out
 	@$(BIN)/python benchmarks/evidence.py

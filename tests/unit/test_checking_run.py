@@ -199,6 +199,8 @@ def test_a_limit_below_the_floor_decides_nothing(tmp_path: Path, floor: str, ver
     write(tmp_path, KNOWN.replace("draws =", f"floor = {floor}; draws =").replace("(problem, 2.0)", "(problem, 2.25)"))
     result = tk.verify("toy.known", paths=[tmp_path], instances=1)
     assert {row.verdict for row in result.results} == {verdict}
+    if verdict == "inconclusive":
+        assert all("a limit lies below 2.5, which is impossible" in row.reason for row in result.results)
 
 
 def test_controls_say_on_how_many_instances_they_are_refuted(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _result(claim: type[Claim], family: Family, members: list[Outcome], variant:
     if verdict == "not-applicable":
         reason = next((member.reason for member in members if member.reason), None)
     elif verdict == "inconclusive" and failure is None:
-        reason = _why_open(claim, value, error["total"])
+        reason = _why_open(claim, judged, value, error["total"])
     return ClaimResult(
         claim.id, variant, claim.title, claim.statement, claim.kind, f"{claim.source.key}, {claim.source.where}",
         family.model, family.loss, family.degree, verdict, claim.expected[variant], predicted, value, error,
@@ -64,10 +64,12 @@ def _result(claim: type[Claim], family: Family, members: list[Outcome], variant:
     )  # fmt: skip
 
 
-def _why_open(claim: type[Claim], value: float | None, error: float | None) -> str:
+def _why_open(claim: type[Claim], judged: list[Judged], value: float | None, error: float | None) -> str:
     """Say why a verdict is inconclusive although nothing failed."""
     if value is None or error is None:
         return "a number is not finite"
+    if any(item.value + item.error < claim.floor for item in judged):
+        return f"a limit lies below {claim.floor:g}, which is impossible, by more than its error"
     if claim.expansion is None:
         return f"a slack, {value:.3g}, is within its error, {error:.3g}"
     return "an interval holds what the claim says, and is so wide that it cannot be told from what a control says"
