@@ -36,8 +36,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     data = summary["data"]
     own = summary["source"] == "file" and summary["profile"] == "paper"
     size = "as in the file" if own else summary["profile"]
-    model = f", {summary['model']['name']}" if summary["settings"]["model"]["kind"] != "diagonal" else ""
-    yield f"{summary['preset']} ({size}): {data['name']}, n = {data['n']}, d = {data['d']}{model}"
+    diagonal = summary["settings"]["model"]["kind"] == "diagonal"
+    sizes = f"d = {data['d']}" if diagonal else summary["model"]["name"]  # other models' names have their sizes
+    yield f"{summary['preset']} ({size}): {data['name']}, n = {data['n']}, {sizes}"
     yield f"status: {summary['status']}"
     for name, found in summary["predictors"].items():
         yield f"{name} predictor: {_predictor(found)}"
