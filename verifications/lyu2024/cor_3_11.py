@@ -7,18 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from theorykit import Problem, Trajectory
-from theorykit.checking import Assumption, Control, Instance, Measurement, Source
+from theorykit import Problem
+from theorykit.checking import Control, Instance, Measurement, Source
 from theorykit.datasets import Dataset
 from theorykit.flow import Snapshot
 from theorykit.models import MatrixFactorization
 from theorykit.predictors import window
-from theorykit.programs import MinNuclearNorm, min_nuclear_norm
+from theorykit.programs import MinNuclearNorm, interpolation_kkt_residuals, min_nuclear_norm
 
-from ._regression import POWER_LAW, SIDE, Regression, kkt_residual, observed_entries, slaving_error, test_inputs
+from ._orbit import Moment, Orbit
+from ._regression import POWER_LAW, SIDE, Regression, observed_entries, slaving_error, test_inputs
 
-_LATE = (12.0, 18.0, 24.0, 32.0, 43.0)
-_SEPARATED = 0.2
+_FLOWS = (12.0, 18.0, 24.0, 32.0, 43.0)  # further up round-off takes part in the flow before T^+
+_LATE = (*_FLOWS, *(80.0 * 2.0**k for k in range(7)))
 
 
 class ObservedEntries(Regression):
@@ -91,76 +92,73 @@ class FillsGlobally(Regression):
     quantity = "|W(T⁺)|_* / least nuclear norm"
     open_question = True
     judged = (
-        "The ratio of the nuclear norm of W(T⁺), c = 0.3, to the certified least one, and the KKT residual of R2, are "
-        "extrapolated in log(alpha) and must tend to 1 and to 0. The ladder ends where alpha^2 e^(-2 lambda t) is "
-        "10^(-12) of |U||V|: past it round-off, and not the exact start, decides on which side of a saddle W falls."
+        "From U = V = αI the flow keeps VᵀU = σ²I, and for huge α it follows one orbit, in logarithms, of which T⁺ is "
+        "the time c log(α) after the transition (c = 0.3). On it the ratio of the nuclear norm of W(T⁺) to the "
+        "certified least one, and the KKT residual of R2, are extrapolated in log(alpha) and must tend to 1 and to 0; "
+        "so must the relative distance of the flow itself from the orbit at T⁺, on the scales up to log(alpha) = 43: "
+        "past them round-off, and not the exact start, decides on which side of a saddle a flow in U and V falls."
     )
     expansion = POWER_LAW
     resolution = 0.05
     ladders: ClassVar[Mapping[str, tuple[float, ...]]] = {"quick": _LATE, "full": _LATE, "paper": _LATE}
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
-        """Random entries of a random symmetric matrix, drawn until the program is separated; lambda = alpha^-3.
-
-        A direction in which the dual matrix has an eigenvalue 1 - gap relaxes like exp(-gap lambda t), and after the
-        transition there are 13 units of lambda t.
-        """
-        data = observed_entries(rng)
-        while _separation(_least(data)) < _SEPARATED:
-            data = observed_entries(rng)
-        yield Instance(MatrixFactorization(SIDE), data, "squared", p=3.0)
-
-    def check(self, instance: Instance) -> Sequence[Assumption]:
-        """Test Assumptions 3.1, 3.2 and 3.8, and the separation of the convex program."""
-        gap = _separation(self._least(instance))
-        separated = Assumption("separated dual of the nuclear-norm program, gap", gap >= _SEPARATED, gap)
-        return [*super().check(instance), separated]
+        """Random entries of a random symmetric matrix; lambda = alpha^-3."""
+        yield Instance(MatrixFactorization(SIDE), observed_entries(rng), "squared", p=3.0)
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
-        """Measure the ratio at T^+_c, and the KKT residual."""
-        tau = window(problem.log_alpha, instance.c)[1]
-        snapshot = self._late(problem).at(tau=tau)
-        residual, error = snapshot.estimate(lambda now: kkt_residual(instance, now))
-        return self._ratio(instance, problem, tau, 1.0, also=(Measurement(residual, 0.0, error),))
+        """Measure the ratio at T^+_c on the orbit, the KKT residual, and how far the flow is from the orbit."""
+        now, companion = self._orbit(instance).at(_after(instance, problem))
+        residual, other = (_residual(instance, moment) for moment in (now, companion))
+        also = (Measurement(residual, 0.0, abs(residual - other)), self._distance(instance, problem))
+        return self._ratio(instance, _after(instance, problem), 1.0, also)
 
     def controls(self) -> Sequence[Control]:
         """Return the nuclear norm of the early completion by zeros, and the time before the transition."""
         return (
             Control("stays at the completion by zeros", self._ratio_of_zeros, shared=True),
-            Control(
-                "least already at T⁻", lambda i, p: self._ratio(i, p, window(p.log_alpha, i.c)[0], 1.0),
-            ),
-        )  # fmt: skip
+            Control("least already at T⁻", lambda i, p: self._ratio(i, -_after(i, p), 1.0)),
+        )
 
     def broken(self) -> Sequence[Control]:
         """Return the Frobenius norm in place of the nuclear one."""
         return (Control("least Frobenius norm", self._ratio_of_squares),)
 
     def summarise(self, instance: Instance, problem: Problem) -> Mapping[str, float]:
-        """Return both ratios at the largest scale."""
+        """Return the ratios, and the gap of the dual: a direction in it relaxes like exp(-2 gap u) on the orbit."""
         return {
             "nuclear norm ratio at the largest α": self.measure(instance, problem, "as-printed").measured,
             "nuclear norm ratio of the completion by zeros": self._ratio_of_zeros(instance, problem).predicted,
+            "gap of the dual matrix": _separation(self._least(instance)),
         }
 
-    def _late(self, problem: Problem) -> Trajectory:
-        return self.flow(problem, 1.3)
+    def _orbit(self, instance: Instance) -> Orbit:
+        """Return the orbit at the times T^- and T^+ of all scales."""
+
+        def follow() -> Orbit:
+            after = [instance.c * log_alpha for log_alpha in _LATE]
+            return Orbit(instance.data.X, instance.data.y, SIDE, [*after, *(-u for u in after)], self.tools.rtol)
+
+        return self.tools.remember(("orbit", instance.key), follow)
+
+    def _distance(self, instance: Instance, problem: Problem) -> Measurement:
+        """Measure |W - W of the orbit|/|W of the orbit| at T^+_c, where the flow can be followed so far."""
+        if problem.log_alpha > _FLOWS[-1]:
+            return Measurement(np.nan, 0.0)
+        now, companion = self._orbit(instance).at(_after(instance, problem))
+        trajectory, size = self.flow(problem, 1.3), float(np.linalg.norm(now.W))
+        snapshot = trajectory.at(tau=window(problem.log_alpha, instance.c)[1])
+        value, error = snapshot.estimate(lambda flow: float(np.linalg.norm(_matrix(instance, flow) - now.W)) / size)
+        error += float(np.linalg.norm(now.W - companion.W)) / size + slaving_error(trajectory)
+        return Measurement(value, 0.0, error)
 
     def _least(self, instance: Instance) -> MinNuclearNorm:
         return self.tools.remember(("least", instance.key), lambda: _least(instance.data))
 
-    def _ratio(
-        self,
-        instance: Instance,
-        problem: Problem,
-        tau: float,
-        predicted: float,
-        also: tuple[Measurement, ...] = (),
-    ) -> Measurement:
+    def _ratio(self, instance: Instance, u: float, predicted: float, also: tuple[Measurement, ...] = ()) -> Measurement:
         certificate = self._least(instance).certificate
-        snapshot = self._late(problem).at(tau=tau)
-        value, error = snapshot.estimate(lambda now: float(np.abs(np.linalg.eigvalsh(_matrix(instance, now))).sum()))
-        certified = value * (1.0 / certificate.lower - 1.0 / certificate.upper)
+        value, other = (float(np.abs(np.linalg.eigvalsh(moment.W)).sum()) for moment in self._orbit(instance).at(u))
+        certified, error = value * (1.0 / certificate.lower - 1.0 / certificate.upper), abs(value - other)
         return Measurement(value / certificate.lower, predicted, error / certificate.lower, certified, also=also)
 
     def _zeros(self, instance: Instance) -> np.ndarray:
@@ -171,14 +169,27 @@ class FillsGlobally(Regression):
 
     def _ratio_of_zeros(self, instance: Instance, problem: Problem) -> Measurement:
         early = float(np.abs(np.linalg.eigvalsh(self._zeros(instance))).sum()) / self._least(instance).certificate.lower
-        return self._ratio(instance, problem, window(problem.log_alpha, instance.c)[1], early)
+        return self._ratio(instance, _after(instance, problem), early)
 
     def _ratio_of_squares(self, instance: Instance, problem: Problem) -> Measurement:
         """Measure |W|_F over that of the completion by zeros, which is the least."""
         least = float(np.linalg.norm(self._zeros(instance)))
-        snapshot = self._late(problem).at(tau=window(problem.log_alpha, instance.c)[1])
-        value, error = snapshot.estimate(lambda now: float(np.linalg.norm(_matrix(instance, now))))
-        return Measurement(value / least, 1.0, error / least)
+        now, companion = self._orbit(instance).at(_after(instance, problem))
+        return Measurement(
+            float(np.linalg.norm(now.W)) / least, 1.0, float(np.linalg.norm(now.W - companion.W)) / least
+        )
+
+
+def _after(instance: Instance, problem: Problem) -> float:
+    """Return the time from the transition to T^+_c."""
+    return instance.c * problem.log_alpha
+
+
+def _residual(instance: Instance, moment: Moment) -> float:
+    """Return the KKT residual of R2 at a moment of the orbit."""
+    model, X = instance.model, instance.data.X
+    outputs, features = model.output(moment.theta, X), model.features(X, moment.theta)
+    return interpolation_kkt_residuals(moment.theta, outputs, features, instance.data.y).residual
 
 
 def _least(data: Dataset) -> MinNuclearNorm:

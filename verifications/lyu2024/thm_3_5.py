@@ -17,7 +17,7 @@ from ._common import S_END, diagonal_instances
 from ._models import LATE, assumption_tests, classification_instances
 
 _C = S_END - 1.0
-_LADDER = (40.0, 80.0, 120.0, 160.0, 240.0, 320.0)  # further up single runs of small layered nets lose the flow
+_LADDER = tuple(40.0 * 2.0**k for k in range(6))
 
 
 class ReachesKKTOnModels(Claim):
