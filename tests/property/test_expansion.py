@@ -111,7 +111,9 @@ def test_weighted_fit_is_the_least_squares_of_numpy() -> None:
     assert fit.value == pytest.approx(reference[0], rel=1e-12)
     residuals = np.abs(reference[0] + reference[1] / LADDER - y)
     carried = np.abs(np.linalg.pinv(design)[0] * LADDER**2) @ residuals
-    assert fit.spread == pytest.approx(max(abs(reference[0] - short) for short in shorter) + carried, rel=1e-9)
+    below = np.linalg.lstsq(design[:-1], (y * LADDER**2)[:-1], rcond=None)[0][0]  # without the largest scale
+    moved = max(abs(reference[0] - short) for short in shorter) + abs(reference[0] - below)
+    assert fit.spread == pytest.approx(moved + carried, rel=1e-9)
     np.testing.assert_allclose(fit.fitted, reference[0] + reference[1] / LADDER, rtol=1e-12)
 
 
@@ -161,10 +163,14 @@ def test_refits_are_kept_with_their_forms() -> None:
     expansion = Expansion(("1/x",), neighbours=(("1/x", "1/x^2"),))
     y = 2.0 + 3.0 / LADDER + 1.0 / LADDER**2
     fit = expansion.fit(LADDER, y)
-    assert [refit.rungs for refit in fit.refits] == [5, 4, 3, 2, 6]
-    assert fit.refits[-1].form == "limit + a/x + b/x², x = log α"
-    assert fit.refits[-1].value == pytest.approx(2.0, abs=1e-12)
+    assert [(refit.kept, refit.rungs) for refit in fit.refits] == [
+        *(("largest", rungs) for rungs in (5, 4, 3, 2, 6)),
+        ("smallest", 5),
+    ]
+    assert fit.refits[-2].form == "limit + a/x + b/x², x = log α"
+    assert fit.refits[-2].value == pytest.approx(2.0, abs=1e-12)
     assert fit.refits[0].value == expansion.fit(LADDER[1:], y[1:]).value
+    assert fit.refits[-1].value == expansion.fit(LADDER[:-1], y[:-1]).value
     assert fit.spread >= max(abs(refit.value - fit.value) for refit in fit.refits)
     assert fit.curve[[0, -1]] == pytest.approx(fit.fitted[[0, -1]])
 

@@ -318,7 +318,7 @@ def test_page_repeats_the_run_exactly_and_each_result_alone() -> None:
 
 
 def test_page_lists_every_refit_and_names_a_coefficient() -> None:
-    refits = [{"form": "coefficient·log x + a", "rungs": 4, "value": 0.51}]
+    refits = [{"form": "coefficient·log x + a", "kept": "largest", "rungs": 4, "value": 0.51}]
     fit = {
         "log_alpha": [20.0, 320.0],
         "fitted": [1.0, 2.0],

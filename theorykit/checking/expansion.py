@@ -83,8 +83,9 @@ class Expansion:
 
         Large scales weigh more (as x^2: what the form leaves out is smallest there). The error is the largest change
         of the answer under refits (each neighbouring form, and the declared one without the smallest scales, as many
-        as it can spare), plus the fit's residuals and the measurement noise, both carried through the fit with their
-        absolute values.
+        as it can spare), plus its change where the largest scale is left out (a ladder that ends in the middle of a
+        crossover shows it there), plus the fit's residuals and the measurement noise, both carried through the fit
+        with their absolute values.
 
         Parameters
         ----------
@@ -125,7 +126,9 @@ class Expansion:
         ]
         fitted = self._design(x, self.terms) @ coefficients
         spread = max(abs(refit.value - value) for refit in refits)
-        spread += float(np.abs(weights) @ np.abs(fitted - y))
+        shorter = Refit(self.form, x.size - 1, self._solve(x[:-1], y[:-1], self.terms)[0], "smallest")
+        spread += abs(shorter.value - value) + float(np.abs(weights) @ np.abs(fitted - y))
+        refits.append(shorter)
         dense = np.geomspace(x[0], x[-1], _CURVE)
         return Fit(
             value, spread, float(np.abs(weights) @ noise), fitted, self.form, tuple(refits), dense,
@@ -147,11 +150,12 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Refit:
-    """The answer of another fit to the same ladder: in another form, or to its largest scales alone."""
+    """The answer of another fit to the same ladder: in another form, or to its largest or smallest scales alone."""
 
     form: str
     rungs: int
     value: float
+    kept: str = "largest"
 
 
 @dataclass(frozen=True, eq=False)

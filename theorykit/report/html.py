@@ -76,8 +76,8 @@ y<sub>i</sub>f<sub>i</sub>(θ) ≥ 1 for all i, the late limit. A KKT point sati
 a program; it need not be the best point.</dd>
 <dt>A, δ</dt><dd>A = α<sup>2(L−1)</sup>/λ. δ = e<sup>λt</sup>θ/α − θ̄ is how far the direction has moved.</dd>
 <dt>ladder, rung</dt><dd>The series of growing scales at which a limit is measured, and one scale of it.</dd>
-<dt>refit</dt><dd>The same numbers fitted in another form, or without the smallest scales: how far the answer moves
-says how far it can be believed.</dd>
+<dt>refit</dt><dd>The same numbers fitted in another form, or without the smallest scales or the largest: how
+far the answer moves says how far it can be believed.</dd>
 <dt>Clopper–Pearson</dt><dd>The exact confidence interval of a frequency, such as a test accuracy, here at 99 %.</dd>
 <dt>n</dt><dd>In the table, the number of random instances.</dd>
 <dt>slack</dt><dd>By how much an inequality holds; negative where it does not.</dd>
@@ -329,7 +329,7 @@ def _extrapolation(fit: dict[str, Any]) -> str:
     rows = [[escape(fit["form"]), "all", f"{answer:.9g}", NOTHING]]
     for refit in fit["refits"]:
         change = error_text(abs(refit["value"] - answer))
-        rows.append([escape(refit["form"]), f"largest {refit['rungs']}", f"{refit['value']:.9g}", change])
+        rows.append([escape(refit["form"]), f"{refit['kept']} {refit['rungs']}", f"{refit['value']:.9g}", change])
     parts = [
         ("refits and residuals", error_text(fit.get("spread"))),
         ("errors of the rungs", error_text(fit.get("carried"))),

@@ -84,9 +84,9 @@ class Orbit:
     def _run(self, start: Floats, ends: list[float], rtol: float) -> list[Floats]:
         if not ends:
             return []
-        span, tolerances = (self._begin, ends[-1]), {"rtol": rtol, "atol": 1e-3 * rtol}
+        span, at = (self._begin, ends[-1]), [self._begin, *ends]
         solution = integrate(
-            self._rate, start, span, method="tsit5", at=[self._begin, *ends], **tolerances, companion=False
+            self._rate, start, span, method="tsit5", at=at, rtol=rtol, atol=1e-3 * rtol, companion=False
         )
         if solution.status != "reached_end":
             raise ArithmeticError(f"the orbit ends at u = {solution.t[-1]:g}: {solution.message}")
