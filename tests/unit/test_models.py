@@ -352,3 +352,28 @@ def test_a_large_kernel_never_needs_the_features():
     tracemalloc.stop()
     assert kernel.shape == (400, 400)
     assert peak < 100 * 2**20
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        MatrixFactorization(60),
+        MatrixFactorization(60, rank=3),
+        MatrixFactorization(60, columns=50, rank=4, symmetric=False),
+    ],
+    ids=lambda net: net.name,
+)
+def test_few_entries_of_a_large_matrix_are_those_of_the_whole(net: MatrixFactorization) -> None:
+    """One by one (numba) and from the whole product (BLAS), diagonal, mirrored and repeated entries among them."""
+    rng = np.random.default_rng(3)
+    theta = rng.standard_normal(net.parameters)
+    theta.flags.writeable = False
+    X = np.column_stack([rng.integers(0, rows, 200) for rows in net.size])
+    X[:5], X[5:7], X[7:9] = X[0], [4, 9], [9, 4]
+    X[9] = 7
+    c = rng.standard_normal(len(X))
+    f, gradient = net.value_and_vjp(theta, X, lambda _: c)
+    parts = net.unpack(theta)
+    W = parts["U"] @ parts["U"].T - parts["V"] @ parts["V"].T if net.symmetric else parts["U"] @ parts["V"].T
+    np.testing.assert_allclose(f, W[tuple(X.T)], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gradient, c @ net.features(X, theta), rtol=1e-12, atol=1e-12)

@@ -27,6 +27,8 @@ from theorykit.models.protocol import (
 
 Array = NDArray[Any]
 
+_LARGE, _SPARSE = 2500, 0.2  # entries of W from which, and the share of them up to which, a few are computed one by one
+
 
 @dataclass(frozen=True)
 class MatrixFactorization:
@@ -199,7 +201,16 @@ class MatrixFactorization:
 
     def output(self, theta: ArrayLike, X: ArrayLike | Inputs) -> Array:
         """Return W_ij for every pair, shape (n,)."""
-        return self._entries(self.matrix(theta), self.inputs(X))
+        theta, inputs = self._theta(theta), self.inputs(X)
+        if not self._are_few(theta, inputs):
+            return self._entries(self.matrix(theta), inputs)
+        from theorykit.models._entries import add_products
+
+        (U, V), (i, j), f = self.unpack(theta).values(), self._pairs(inputs), np.zeros(len(inputs))
+        add_products(U, U if self.symmetric else V, i, j, 1.0, f)
+        if self.symmetric:
+            add_products(V, V, i, j, -1.0, f)
+        return f
 
     def vjp(self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent: ArrayLike) -> Array:
         """Return sum_i <cotangent_i, grad f_i(theta)>, shape (P,)."""
@@ -296,6 +307,20 @@ class MatrixFactorization:
         i, j = inputs.values.T
         return inputs.once("places", lambda: i * self.size[1] + j)
 
+    def _pairs(self, inputs: Inputs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows and the columns of the entries."""
+
+        def made() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            i, j = np.ascontiguousarray(inputs.values.T, dtype=np.int64)
+            return i, j
+
+        return inputs.once("pairs", made)
+
+    def _are_few(self, theta: Array, inputs: Inputs) -> bool:
+        """Whether the entries are so few of a large matrix that computing them one by one is cheaper than all."""
+        whole = self.size[0] * self.size[1]
+        return whole >= _LARGE and len(inputs) <= _SPARSE * whole and theta.dtype == np.float64
+
     def _entries(self, W: Array, inputs: Inputs) -> Array:
         return W.ravel().take(self._places(inputs))
 
@@ -308,6 +333,8 @@ class MatrixFactorization:
 
     def _backward(self, theta: Array, inputs: Inputs, cotangent: Array) -> Array:
         """Return the vjp: the cotangents as a matrix, times the factors."""
+        if self._are_few(theta, inputs):
+            return self._backward_of_few(theta, inputs, cotangent)
         rows, columns = self.size
         S = np.bincount(self._places(inputs), cotangent, rows * columns).reshape(rows, columns)
         S = S.astype(theta.dtype, copy=False)
@@ -320,6 +347,22 @@ class MatrixFactorization:
         else:
             np.matmul(S, V, out=of_U)
             np.matmul(S.T, U, out=of_V)
+        return gradient
+
+    def _backward_of_few(self, theta: Array, inputs: Inputs, cotangent: Array) -> Array:
+        """Return the vjp, entry by entry."""
+        from theorykit.models._entries import add_rows
+
+        gradient = np.zeros_like(theta)
+        (U, V), (of_U, of_V) = self.unpack(theta).values(), self.unpack(gradient).values()
+        (i, j), c = self._pairs(inputs), np.ascontiguousarray(cotangent, dtype=np.float64)
+        if not self.symmetric:
+            add_rows(V, j, i, 1.0, c, of_U)
+            add_rows(U, i, j, 1.0, c, of_V)
+            return gradient
+        for factors, sign, out in ((U, 1.0, of_U), (V, -1.0, of_V)):
+            add_rows(factors, j, i, sign, c, out)
+            add_rows(factors, i, j, sign, c, out)
         return gradient
 
 
