@@ -1,10 +1,10 @@
-"""The orbit of matrix factorisation from the exact identity against the equations for U U^T and V V^T themselves."""
+"""Matrix factorisation from the exact identity in logarithms against the equations for U U^T and V V^T themselves."""
 
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
-from theorykit.verifications.lyu2024._orbit import Orbit
+from theorykit.verifications.lyu2024._orbit import ExactIdentity, Orbit
 
 ENTRIES = np.array([[0, 0], [0, 1], [1, 2], [2, 3]])
 Y = np.array([0.7, -1.2, 0.5, 0.9])
@@ -58,3 +58,27 @@ def test_long_after_it_nothing_underflows() -> None:
     np.testing.assert_allclose(now.W[tuple(ENTRIES.T)], Y, rtol=1e-7)
     assert np.isfinite(now.theta).all()
     np.testing.assert_allclose(now.W, companion.W, atol=1e-6)
+
+
+def test_exact_identity_is_the_flow_of_the_products() -> None:
+    log_alpha, log_weight_decay, times = 2.0, -1.5, [0.5, 3.0, 6.0]
+
+    def rate(tau: float, state: np.ndarray) -> np.ndarray:
+        P, Q = state.reshape(2, D, D)
+        M = np.zeros((D, D))
+        for (i, j), target in zip(ENTRIES, Y, strict=True):  # of (1/n) sum (W_ij - y)^2, entry by entry
+            slope = 2.0 / len(Y) * ((P - Q)[i, j] - target)
+            M[i, j] += slope
+            M[j, i] += slope
+        S = -M * np.exp(-log_weight_decay)
+        return np.array([S @ P + P @ S - 2.0 * P, -S @ Q - Q @ S - 2.0 * Q]).ravel()
+
+    start = np.exp(2.0 * log_alpha) * np.array([np.eye(D), np.eye(D)])
+    found = solve_ivp(rate, (0.0, times[-1]), start.ravel(), "DOP853", t_eval=times, rtol=1e-12, atol=1e-13)
+    flow = ExactIdentity(ENTRIES, Y, D, log_alpha, log_weight_decay, times, 1e-9)
+    for tau, state in zip(times, found.y.T, strict=True):
+        (now, companion), (P, Q) = flow.at(tau), state.reshape(2, D, D)
+        U, V = now.theta.reshape(2, D, D)
+        np.testing.assert_allclose(U @ U.T, P, atol=1e-7)
+        np.testing.assert_allclose(V @ V.T, Q, atol=1e-7)
+        assert np.abs(now.W - companion.W).max() < 1e-6

@@ -76,9 +76,8 @@ class ObservedEntries(Regression):
     def _difference(self, instance: Instance, problem: Problem, predicted: np.ndarray, tau: float) -> Measurement:
         trajectory, points = self.early(problem), test_inputs(instance)
         snapshot, size = trajectory.at(tau=tau), float(np.abs(instance.data.y).max())
-        W, other = snapshot.outputs(points), snapshot.looser.outputs(points)
-        error = float(np.abs(W - other).max()) / size + slaving_error(trajectory)
-        return Measurement(float(np.abs(W - predicted).max()) / size, 0.0, error)
+        value, error = snapshot.estimate(lambda now: float(np.abs(now.outputs(points) - predicted).max()) / size)
+        return Measurement(value, 0.0, error)
 
 
 class FillsGlobally(Regression):

@@ -55,9 +55,9 @@ class EarlyDirection(Claim):
         tau = window(problem.log_alpha, instance.c)[late]
         snapshot = self.flow(problem, tau_end=tau).at(tau=tau)
         separator = self.max_margin(instance.data, norm)
-        measured = angle(snapshot.weights, separator.w)
+        measured, error = snapshot.estimate(lambda now: angle(now.weights, separator.w))
         uncertain = (separator.distance_bound or 0.0) / float(np.linalg.norm(separator.w))
-        return Measurement(measured, predicted, angle(snapshot.weights, snapshot.companion_weights), uncertain)
+        return Measurement(measured, predicted, error, uncertain)
 
     def _angle_between(self, instance: Instance, problem: Problem) -> Measurement:
         early, late = (self.max_margin(instance.data, norm) for norm in (2, 1))

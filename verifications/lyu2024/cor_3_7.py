@@ -9,6 +9,7 @@ import numpy as np
 
 from theorykit import Problem
 from theorykit.checking import Assumption, Claim, Control, Expansion, Instance, Measurement, Source
+from theorykit.flow import Snapshot
 from theorykit.models import DiagonalNet
 from theorykit.predictors import window
 from theorykit.programs import kkt_residuals
@@ -91,17 +92,14 @@ class ReachesKKT(_Late):
     def _residual_in_w(self, instance: Instance, problem: Problem) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=window(problem.log_alpha, instance.c)[1])
         signed = instance.data.X * instance.data.y[:, None]
-        value, other = (
-            kkt_residuals(w, signed @ w, signed, 1).residual for w in (snapshot.weights, snapshot.companion_weights)
-        )
-        return Measurement(value, 0.0, abs(value - other))
+        residual = lambda now: kkt_residuals(now.weights, signed @ now.weights, signed, 1).residual  # noqa: E731
+        value, error = snapshot.estimate(residual)
+        return Measurement(value, 0.0, error)
 
     def _residual(self, instance: Instance, problem: Problem, tau: float) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=tau)
-        companion = snapshot.companion.log_coordinates(np.array([snapshot.log_tau]))
-        value = self._at(instance, *snapshot.log_coordinates)
-        other = self._at(instance, *(part[0] for part in companion))
-        return Measurement(value, 0.0, abs(value - other), extra={"residual at the largest α": value})
+        value, error = snapshot.estimate(lambda now: self._at(instance, *now.log_coordinates))
+        return Measurement(value, 0.0, error, extra={"residual at the largest α": value})
 
     @staticmethod
     def _at(instance: Instance, log_u: np.ndarray, log_v: np.ndarray) -> float:
@@ -159,19 +157,20 @@ class GlobalMargin(_Late):
     def _ratio_of_l2_margins(self, instance: Instance, problem: Problem) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=window(problem.log_alpha, instance.c)[1])
         largest = self.max_margin(instance.data, 2).certificate.lower
-        value, other = (
-            float((instance.data.y * (instance.data.X @ w)).min() / np.linalg.norm(w)) / largest
-            for w in (snapshot.weights, snapshot.companion_weights)
-        )
-        return Measurement(value, 1.0, abs(value - other))
+
+        def ratio(now: Snapshot) -> float:
+            w = now.weights
+            return float((instance.data.y * (instance.data.X @ w)).min() / np.linalg.norm(w)) / largest
+
+        value, error = snapshot.estimate(ratio)
+        return Measurement(value, 1.0, error)
 
     def _ratio(self, instance: Instance, problem: Problem, tau: float, predicted: float) -> Measurement:
         snapshot = self.flow(problem, S_END).at(tau=tau)
         certificate = self.max_margin(instance.data, 1).certificate
-        value = _l1_margin(instance, snapshot.weights) / certificate.lower
-        other = _l1_margin(instance, snapshot.companion_weights) / certificate.lower
+        value, error = snapshot.estimate(lambda now: _l1_margin(instance, now.weights) / certificate.lower)
         uncertain = abs(value) * (certificate.upper / certificate.lower - 1.0)
-        return Measurement(value, predicted, abs(value - other), uncertain)
+        return Measurement(value, predicted, error, uncertain)
 
     def _ratio_of_early(self, instance: Instance, problem: Problem) -> Measurement:
         early = _l1_margin(instance, self.max_margin(instance.data, 2).w)

@@ -11,7 +11,7 @@ import numpy as np
 
 from theorykit import Problem, Trajectory
 from theorykit.checking import Control, Instance, Measurement, Source
-from theorykit.models import CNN, MLP, DiagonalNet
+from theorykit.models import CNN, MLP, DiagonalNet, HomogeneousModel
 from theorykit.predictors import norm_bound, window
 
 from ._regression import EARLY_LADDERS, POWER_LAW, Regression, decisive, kkt_residual, regression_instances, target_norm
@@ -34,7 +34,12 @@ class _Late(Regression):
 
     def late(self, problem: Problem) -> Trajectory:
         """Return the flow up to T^+_c."""
-        return self.flow(problem, 1.0 + (_C if isinstance(problem.model, DiagonalNet) else _OF_NETS))
+        return self.flow(problem, 1.0 + _past(problem.model))
+
+
+def _past(model: HomogeneousModel) -> float:
+    """Return the c of a model."""
+    return _C if isinstance(model, DiagonalNet) else _OF_NETS
 
 
 class ReachesInterpolatingKKT(_Late):
@@ -48,26 +53,30 @@ class ReachesInterpolatingKKT(_Late):
     quantity = "KKT residual at T⁺"
     judged = (
         "The KKT residual of R2 at T⁺ (root of the sum of squares of stationarity, with the best multipliers, and of "
-        "the relative violation of f = y) is extrapolated in log(alpha) and must tend to 0, and so must log |θ| over "
-        "log(alpha), each with an error below 0.1 (1 is the residual of a point that fits no multipliers)."
+        "the relative violation of f = y) is extrapolated in log(alpha) and must tend to 0, and so must the "
+        "exponent k of |θ| ~ log(alpha)^k between neighbouring scales, each with an error below 0.1 (1 is the residual "
+        "of a point that fits no multipliers). Matrix factorisation has a check of its own, lyu2024.cor-3.11-global."
     )
     expansion = POWER_LAW
     resolution, floor = 0.1, 0.0
 
     def measure(self, instance: Instance, problem: Problem, variant: str) -> Measurement:
-        """Measure residual and norm at T^+_c."""
-        return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1])
+        """Measure residual and growth of the norm at T^+_c."""
+        return replace(self._residual(instance, problem, self._end(problem)), also=(self._growth(instance, problem),))
 
     def controls(self) -> Sequence[Control]:
-        """Return the same before the transition, and at it."""
+        """Return the same residual before the transition, and at it."""
         return (
             Control("KKT already at T⁻", lambda i, p: self._residual(i, p, window(p.log_alpha, i.c)[0])),
             Control("KKT at log(α)/λ", lambda i, p: self._residual(i, p, p.log_alpha)),
         )
 
     def broken(self) -> Sequence[Control]:
-        """Return the program for other targets."""
-        return (Control("KKT for rotated targets", self._rotated),)
+        """Return the program for other targets, and another growth."""
+        return (
+            Control("KKT for rotated targets", lambda i, p: self._residual(i, p, self._end(p), shift=1)),
+            Control("|θ| ~ √log(α)", lambda i, p: replace(self._growth(i, p), predicted=0.5)),
+        )
 
     def traces(self, instance: Instance, problem: Problem) -> Sequence[Mapping[str, Any]]:
         """Return the KKT residual along one flow of moderate scale."""
@@ -84,15 +93,22 @@ class ReachesInterpolatingKKT(_Late):
             }
         ]
 
-    def _rotated(self, instance: Instance, problem: Problem) -> Measurement:
-        return self._residual(instance, problem, window(problem.log_alpha, instance.c)[1], shift=1)
+    def _end(self, problem: Problem) -> float:
+        return window(problem.log_alpha, _past(problem.model))[1]
+
+    def _growth(self, instance: Instance, problem: Problem) -> Measurement:
+        """Return the exponent of log(alpha) with which |theta(T^+_c)| grows from a neighbouring scale to this one."""
+        ladder = self.ladders[self.tools.profile]
+        rung = ladder.index(problem.log_alpha)
+        pair = problem, instance.at(ladder[rung - 1 if rung else 1])
+        ends = [self.late(each).at(tau=self._end(each)).estimate(lambda now: now.log_norm) for each in pair]
+        apart = math.log(pair[0].log_alpha / pair[1].log_alpha)
+        return Measurement((ends[0][0] - ends[1][0]) / apart, 0.0, (ends[0][1] + ends[1][1]) / abs(apart))
 
     def _residual(self, instance: Instance, problem: Problem, tau: float, shift: int = 0) -> Measurement:
         snapshot, targets = self.late(problem).at(tau=tau), np.roll(instance.data.y, shift)
         value, error = snapshot.estimate(lambda now: kkt_residual(instance, now, targets))
-        size, other = snapshot.estimate(lambda now: now.log_norm)
-        norm = Measurement(size / problem.log_alpha, 0.0, other / problem.log_alpha)
-        return Measurement(value, 0.0, error, also=(norm,), extra={"residual at the largest α": value})
+        return Measurement(value, 0.0, error, extra={"residual at the largest α": value})
 
 
 class NetsReachKKT(ReachesInterpolatingKKT):

@@ -89,9 +89,10 @@ class _Early(Claim):
             along = float(found @ predicted / (predicted @ predicted))
             return along, float(np.linalg.norm(found - along * predicted) / np.linalg.norm(predicted))
 
-        (along, off), (along_, off_) = split(snapshot), split(snapshot.looser)
-        rest = Measurement(off, 0.0, abs(off - off_), kernel.off)
-        return Measurement(along, 1.0, abs(along - along_), abs(along) * kernel.uncertainty, also=(rest,))
+        along, error = snapshot.estimate(lambda now: split(now)[0])
+        off, off_error = snapshot.estimate(lambda now: split(now)[1])
+        rest = Measurement(off, 0.0, off_error, kernel.off)
+        return Measurement(along, 1.0, error, abs(along) * kernel.uncertainty, also=(rest,))
 
     def _at_the_wrong_side(self, instance: Instance, problem: Problem) -> Measurement:
         scales = problem.log_alpha, problem.log_weight_decay, -instance.c

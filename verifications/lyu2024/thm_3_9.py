@@ -10,9 +10,10 @@ import numpy as np
 
 from theorykit import Problem
 from theorykit.checking import Control, Instance, Measurement, Source
+from theorykit.flow import Snapshot
 from theorykit.predictors import window
 
-from ._regression import POWER_LAW, Regression, regression_instances, slaving_error, test_inputs
+from ._regression import POWER_LAW, Regression, regression_instances, test_inputs
 
 
 class KernelInterpolant(Regression):
@@ -85,13 +86,17 @@ class KernelInterpolant(Regression):
         phi = self.features(instance, points)
         predicted = phi @ interpolant.w
         size = float(np.linalg.norm(predicted))
+
+        def split(now: Snapshot) -> tuple[float, float]:
+            f = now.outputs(points)
+            along = float(f @ predicted) / size**2
+            return along, float(np.linalg.norm(f - along * predicted)) / size
+
         snapshot = trajectory.at(tau=tau)
-        f, other = snapshot.outputs(points), snapshot.looser.outputs(points)
-        along = float(f @ predicted) / size**2
-        off = float(np.linalg.norm(f - along * predicted)) / size
-        error = float(np.linalg.norm(f - other)) / size + slaving_error(trajectory)
+        along, error = snapshot.estimate(lambda now: split(now)[0])
+        off, off_error = snapshot.estimate(lambda now: split(now)[1])
         uncertain = interpolant.distance_bound * float(np.linalg.norm(phi, 2)) / size
-        return Measurement(along, 1.0, error, uncertain, also=(Measurement(off, 0.0, error, uncertain),))
+        return Measurement(along, 1.0, error, uncertain, also=(Measurement(off, 0.0, off_error, uncertain),))
 
 
 class ReluKernelInterpolant(KernelInterpolant):
