@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 import theorykit as tk
 from theorykit.flow.large_force import Force
+from theorykit.losses import log_derivatives
 from theorykit.models import MLP
 
 Array = NDArray[np.float64]
@@ -107,6 +108,18 @@ def test_loss_clock_goes_far_past_the_float_range() -> None:
     gap = -flow.stats["log_train_loss"][late] - flow.log_t[late]
     assert np.all(np.abs(gap) < 4.0 * np.log(flow.log_t[late]) + 10.0)
     assert flow.stats["train_accuracy"][-1] == 1.0
+
+
+def test_shares_that_float32_cannot_resolve_are_left_out_and_change_nothing() -> None:
+    given, rng = problem(SQUARE, 1e-2), np.random.default_rng(0)
+    theta = 2.5 * rng.standard_normal(given.model.parameters)
+    log_loss, expected = gradient(theta, 2)
+    single = Force(given, 1)(theta.astype(np.float32))
+    found = math.exp(single.log_scale) * single.direction.astype(np.float64)
+    assert np.linalg.norm(found + expected) < 1e-5 * np.linalg.norm(expected)
+    assert single.log_loss == pytest.approx(math.log(log_loss), rel=1e-6)
+    slopes = np.abs(log_derivatives("cross_entropy", given.model.output(theta, DATA.X), DATA.y)[0].ravel())
+    assert np.ptp(slopes) > -math.log(np.finfo(np.float32).tiny)  # the samples do lie that far apart
 
 
 def test_force_in_blocks_is_the_gradient_with_the_same_bits_on_two_threads() -> None:
