@@ -17,7 +17,7 @@ from theorykit.flow import Snapshot
 from theorykit.predictors import curvature_bound, feature_radius, log_displacement_ceiling
 
 from ._common import diagonal_instances
-from ._models import SMOOTH, Kernel, assumption_tests, classification_instances, kernel_predictor
+from ._models import CLEAR_SUPPORT, SMOOTH, Kernel, assumption_tests, classification_instances, kernel_predictor
 
 Floats = NDArray[np.float64]
 
@@ -146,6 +146,7 @@ class EarlyClaim(Claim):
         "zero output at the start (3.2)",
         "separable NTK features (3.3)",
         "exponential loss",
+        CLEAR_SUPPORT,
     )
     expansion = None
     ladders = LADDERS

@@ -39,6 +39,7 @@ KINKED: tuple[tuple[HomogeneousModel, str], ...] = (
 """ReLU nets: outside Assumption 3.1, which asks for two continuous derivatives."""
 
 _SAMPLES = 4
+CLEAR_SUPPORT = "clear support, but for diagonal nets: near ties are drawn again"
 _CLEAR = 0.05  # share of the multipliers, or relative slack, that tells a support vector from the others
 
 

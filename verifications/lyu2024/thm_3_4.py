@@ -15,6 +15,7 @@ from theorykit.predictors import log_normaliser, log_normaliser_printed, window
 
 from ._common import BOTH_LOSSES, diagonal_instances
 from ._models import (
+    CLEAR_SUPPORT,
     KINKED,
     SMOOTH,
     assumption_tests,
@@ -39,7 +40,11 @@ class _Early(Claim):
     A subclass says what vector it measures, and what it should be for Z = 1/gamma.
     """
 
-    assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "homogeneous model (3.1)",
+        "zero output at the start (3.2)",
+        "separable NTK features (3.3)",
+    )
     expected: ClassVar[Mapping[str, str]] = {"as-printed": "refuted", "corrected": "supported"}
     expansion = Expansion()
     resolution = 0.05
@@ -153,6 +158,7 @@ class KernelRegimeOfModels(_Outputs):
 
     id, title, kind = "lyu2024.thm-3.4-models", "Kernel regime of factorisations, deep nets, convolutions", "limit"
     source = Source("lyu2024", "Theorem 3.4")
+    assumptions = (*_Early.assumptions, CLEAR_SUPPORT)
     ladders = _LADDER
     draws = _FEW
     reach = 1.0  # as the lemmas up to T_max
@@ -177,6 +183,7 @@ class KernelRegimeOfReLU(_Outputs):
         "homogeneous model (3.1, but for its derivatives)",
         "zero output at the start (3.2)",
         "separable NTK features (3.3)",
+        CLEAR_SUPPORT,
     )
 
     def instances(self, rng: np.random.Generator) -> Iterator[Instance]:
@@ -197,7 +204,7 @@ class KernelDisplacement(_Early):
         "The projection of h/Z on h* is extrapolated in log(alpha) and must tend to 1, and the part of h/Z off h* must "
         "tend to 0, each with an error below 0.05."
     )
-
+    assumptions = (*_Early.assumptions, CLEAR_SUPPORT)
     ladders = _LADDER
     draws = _FEW
     reach = 1.0

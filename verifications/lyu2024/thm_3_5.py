@@ -14,7 +14,7 @@ from theorykit.predictors import window
 from theorykit.programs import kkt_residuals
 
 from ._common import S_END, diagonal_instances
-from ._models import LATE, assumption_tests, classification_instances
+from ._models import CLEAR_SUPPORT, LATE, assumption_tests, classification_instances
 
 _C = S_END - 1.0
 _LADDER = tuple(40.0 * 2.0**k for k in range(6))
@@ -27,7 +27,12 @@ class ReachesKKTOnModels(Claim):
 
     id, title, kind = "lyu2024.thm-3.5", "A KKT direction of R1 is reached, on every model", "existence"
     source = Source("lyu2024", "Theorem 3.5")
-    assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
+    assumptions = (
+        "homogeneous model (3.1)",
+        "zero output at the start (3.2)",
+        "separable NTK features (3.3)",
+        CLEAR_SUPPORT,
+    )
     quantity = "KKT residual at T⁺"
     judged = (
         "The normalised stationarity and complementarity residuals at T⁺ (root of the sum of squares, with the "
