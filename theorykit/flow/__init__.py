@@ -17,6 +17,7 @@ _HOMES = {
     "SaveAt": "api",
     "Snapshot": "trajectory",
     "Solution": "ode",
+    "Stepper": "stepper",
     "Sweep": "family",
     "Trajectory": "trajectory",
     "Zero": "ode",
@@ -36,6 +37,7 @@ __all__ = [
     "SaveAt",
     "Snapshot",
     "Solution",
+    "Stepper",
     "Sweep",
     "Trajectory",
     "Zero",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from theorykit.flow.family import Sweep, sweep
     from theorykit.flow.ode import LowRankJacobian, Solution, Zero, integrate, integrator
     from theorykit.flow.problem import Problem
+    from theorykit.flow.stepper import Stepper
     from theorykit.flow.trajectory import Snapshot, Trajectory
 
 

@@ -27,7 +27,7 @@ from theorykit.flow.trajectory import SIZES, Trajectory, unit_directions
 STREAMED_FROM = 50_000
 """Parameters from which "auto" is the method for large nets."""
 
-_TIGHTEST, _LOOSEST = 1e-12, 1e-2
+TIGHTEST, LOOSEST = 1e-12, 1e-2
 _LOOSEST_STREAMED = 3e-2
 _MARGIN_ERROR = 2e-3  # local error of an output margin
 
@@ -207,8 +207,8 @@ def gradient_flow(
     _check_streamed(method, companion, checkpoint, checkpoint_every)
     if confirm and not companion:
         raise InputError("confirm", "True with companion=False", "a companion, too: both measure the error")
-    rtol = finite("rtol", rtol, minimum=_TIGHTEST)
-    loosest = _LOOSEST_STREAMED if method == "streamed" else _LOOSEST
+    rtol = finite("rtol", rtol, minimum=TIGHTEST)
+    loosest = _LOOSEST_STREAMED if method == "streamed" else LOOSEST
     if rtol > loosest:
         raise InputError("rtol", f"{rtol:g}", f"at most {loosest:g}")
     unit = unit_directions(directions, problem.data.d)
@@ -228,7 +228,7 @@ def gradient_flow(
         last = np.asarray(getattr(save, name))[-1]
         raise InputError("save", f"{name} = {last:g} past the end of the flow", "save points up to the end")
     if method != "streamed" and not _is_reduced(problem, method):
-        rtol = min(rtol, _loosest_in_frames(problem))
+        rtol = min(rtol, loosest_in_frames(problem))
     tolerances = [rtol, min(10.0 * rtol, 0.1)] + ([max(0.1 * rtol, 1e-13)] if confirm else [])
     if method == "streamed":
         from theorykit.flow.large import Plan, stream
@@ -292,7 +292,7 @@ def _is_reduced(problem: Problem, method: str) -> bool:
     return method == "dual" or (method == "auto" and problem.reducible)
 
 
-def _loosest_in_frames(problem: Problem) -> float:
+def loosest_in_frames(problem: Problem) -> float:
     """Return the tolerance at which local errors of margins, which grow to log A, are far below 1 in the companion."""
     if problem.loss == "squared" or problem.log_weight_decay == -math.inf:
         return math.inf
