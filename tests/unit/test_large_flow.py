@@ -184,6 +184,21 @@ def test_progress_rises_to_one() -> None:
     assert seen[-1] == pytest.approx(1.0)
 
 
+def test_interrupt_ends_both_runs_side_by_side() -> None:
+    data = tk.datasets.matrix_completion(d=97, fraction=0.05, seed=0)
+    given = tk.Problem(tk.models.MatrixFactorization(97), data, "squared", alpha=10.0, weight_decay=1e-2)
+    seen: list[float] = []
+
+    def interrupt(done: float) -> None:
+        seen.append(done)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tk.gradient_flow(given, s_end=1.0, rtol=1e-3, progress=interrupt)
+    assert len(seen) == 5  # the other run reports nothing any more: it has ended at its next step
+
+
 def test_interrupted_preset_goes_on_from_its_state(tmp_path: Path) -> None:
     small = ["data.p=7", "model.widths=[16]", "flow.tau_end=0.05", "flow.points=5"]
     loaded = load_experiment("fig-2a", overrides=small)
