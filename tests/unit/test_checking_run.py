@@ -203,6 +203,23 @@ def test_a_limit_below_the_floor_decides_nothing(tmp_path: Path, floor: str, ver
         assert all("a limit lies below 2.5, which is impossible" in row.reason for row in result.results)
 
 
+def test_a_number_beside_the_first_has_its_own_floor_and_is_told_where_it_decides(tmp_path: Path) -> None:
+    beside = "Measurement(0.5 - 1.0 / problem.log_alpha, 0.75, floor={})"
+    alone = "return self._near(problem, 2.0)"
+    for floor, verdict in (("0.0", "refuted"), ("0.7", "inconclusive")):
+        also = f"return replace(self._near(problem, 2.0), also=({beside.format(floor)},))"
+        source = KNOWN.replace(alone, also).replace(
+            "from theorykit.checking", "from dataclasses import replace\nfrom theorykit.checking", 1
+        )
+        write(tmp_path, source)
+        result = tk.verify("toy.known", paths=[tmp_path], instances=1)
+        for row in result.results:
+            assert row.verdict == verdict
+            assert row.measured == pytest.approx(2.0, abs=1e-6)
+            (told,) = row.detail
+            assert told["value of the number that decides"] == pytest.approx(0.5, abs=1e-6)
+
+
 def test_controls_say_on_how_many_instances_they_are_refuted(tmp_path: Path) -> None:
     weak = "lambda instance, problem: self._near(problem, 2.5 if instance.data.X[0, 0] > 0 else 2.0)"
     source = KNOWN.replace("lambda instance, problem: self._near(problem, 2.5), shared=True", weak)

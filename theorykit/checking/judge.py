@@ -159,13 +159,17 @@ def _judge_with(claim: Claim, measure: Measure, instance: Instance | Trial, prof
     if claim.expansion is None:
         return _weigh(rungs, claim.has_ladder() and isinstance(instance, Instance))
     judged = _extrapolate(claim, claim.expansion, rungs, resolution, claim.floor)
-    further = [
-        _extrapolate(
-            claim, claim.expansion, [(log_alpha, rung.also[i]) for log_alpha, rung in rungs], resolution
-        ).verdict
-        for i in range(len(rungs[0][1].also))
-    ]
-    return replace(judged, verdict=combine([judged.verdict, *further]))
+    further = []
+    for i in range(len(rungs[0][1].also)):
+        beside = [(log_alpha, rung.also[i]) for log_alpha, rung in rungs]
+        further.append(_extrapolate(claim, claim.expansion, beside, resolution, beside[0][1].floor))
+    verdict = combine([judged.verdict, *(other.verdict for other in further)])
+    if verdict == judged.verdict:
+        return judged
+    deciding = next(other for other in further if other.verdict == verdict)
+    numbers = {"value": deciding.value, "prediction": deciding.predicted, "error": deciding.error}
+    told = {f"{name} of the number that decides": number for name, number in numbers.items()}
+    return replace(judged, verdict=verdict, extra=judged.extra | told)
 
 
 def _weigh(rungs: list[tuple[float, Measurement]], has_ladder: bool) -> Judged:

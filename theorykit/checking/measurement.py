@@ -44,6 +44,8 @@ class Measurement:
         Further numbers of which the claim says the same; it holds only if all of them do.
     sampling : float
         Error of the number from a finite sample: half-width of a confidence interval.
+    floor : float
+        Of one of `also`: what the number cannot be below, such as 0 for a size (`Claim.floor` is that of the first).
 
     Raises
     ------
@@ -64,9 +66,10 @@ class Measurement:
     extra: Mapping[str, float] = field(default_factory=dict)
     also: tuple[Measurement, ...] = ()
     sampling: float = 0.0
+    floor: float = -math.inf
 
     def __post_init__(self) -> None:
-        for name in ("measured", "predicted"):
+        for name in ("measured", "predicted", "floor"):
             _number(name, getattr(self, name))
         for name in ("integrator", "certificate", "sampling"):
             value = _number(name, getattr(self, name))

@@ -109,7 +109,7 @@ class FillsGlobally(Regression):
         """Measure the ratio at T^+_c on the orbit, the KKT residual, and how far the flow is from the orbit."""
         now, companion = self._orbit(instance).at(_after(instance, problem))
         residual, other = (_residual(instance, moment) for moment in (now, companion))
-        also = (Measurement(residual, 0.0, abs(residual - other)), self._distance(instance, problem))
+        also = (Measurement(residual, 0.0, abs(residual - other), floor=0.0), self._distance(instance, problem))
         return self._ratio(instance, _after(instance, problem), 1.0, also)
 
     def controls(self) -> Sequence[Control]:

@@ -97,13 +97,21 @@ class ReachesInterpolatingKKT(_Late):
         return window(problem.log_alpha, _past(problem.model))[1]
 
     def _growth(self, instance: Instance, problem: Problem) -> Measurement:
-        """Return the exponent of log(alpha) with which |theta(T^+_c)| grows from a neighbouring scale to this one."""
+        """Return the exponent of log(alpha) with which |theta(T^+_c)| grows from the scale before to this one.
+
+        It is a mean over that stretch: half its change from the mean over the stretch before counts as an error.
+        """
         ladder = self.ladders[self.tools.profile]
-        rung = ladder.index(problem.log_alpha)
-        pair = problem, instance.at(ladder[rung - 1 if rung else 1])
-        ends = [self.late(each).at(tau=self._end(each)).estimate(lambda now: now.log_norm) for each in pair]
-        apart = math.log(pair[0].log_alpha / pair[1].log_alpha)
-        return Measurement((ends[0][0] - ends[1][0]) / apart, 0.0, (ends[0][1] + ends[1][1]) / abs(apart))
+        rung = max(ladder.index(problem.log_alpha), 2)
+        (before, _), (exponent, error) = (self._exponent(instance, *ladder[k - 1 : k + 1]) for k in (rung - 1, rung))
+        return Measurement(exponent, 0.0, error + 0.5 * abs(exponent - before))
+
+    def _exponent(self, instance: Instance, *scales: float) -> tuple[float, float]:
+        """Return the exponent between two scales and its error."""
+        snapshots = [self.late(problem).at(tau=self._end(problem)) for problem in map(instance.at, scales)]
+        (first, loose), (last, looser) = (snapshot.estimate(lambda now: now.log_norm) for snapshot in snapshots)
+        apart = math.log(scales[1] / scales[0])
+        return (last - first) / apart, (loose + looser) / apart
 
     def _residual(self, instance: Instance, problem: Problem, tau: float, shift: int = 0) -> Measurement:
         snapshot, targets = self.late(problem).at(tau=tau), np.roll(instance.data.y, shift)

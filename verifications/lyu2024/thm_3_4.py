@@ -96,7 +96,7 @@ class _Early(Claim):
 
         along, error = snapshot.estimate(lambda now: split(now)[0])
         off, off_error = snapshot.estimate(lambda now: split(now)[1])
-        rest = Measurement(off, 0.0, off_error, kernel.off)
+        rest = Measurement(off, 0.0, off_error, kernel.off, floor=0.0)
         return Measurement(along, 1.0, error, abs(along) * kernel.uncertainty, also=(rest,))
 
     def _at_the_wrong_side(self, instance: Instance, problem: Problem) -> Measurement:

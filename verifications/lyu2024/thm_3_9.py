@@ -96,7 +96,8 @@ class KernelInterpolant(Regression):
         along, error = snapshot.estimate(lambda now: split(now)[0])
         off, off_error = snapshot.estimate(lambda now: split(now)[1])
         uncertain = interpolant.distance_bound * float(np.linalg.norm(phi, 2)) / size
-        return Measurement(along, 1.0, error, uncertain, also=(Measurement(off, 0.0, off_error, uncertain),))
+        rest = Measurement(off, 0.0, off_error, uncertain, floor=0.0)
+        return Measurement(along, 1.0, error, uncertain, also=(rest,))
 
 
 class ReluKernelInterpolant(KernelInterpolant):
