@@ -25,10 +25,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float64, int64, types, void
+from numba import float64, types
 
 from theorykit._numerics.compile import compiled
-from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS, SMALL, VECTOR
+from theorykit._numerics.signatures import JACOBIAN, MATRIX, MONITOR, PACK, RHS, VECTOR
 from theorykit.losses import EXPONENTIAL, SQUARED
 
 # pack[7]: hyper-parameters
@@ -41,11 +41,11 @@ _LARGEST_LOG = 700.0  # log tau passes it without weight decay only, where tau i
 _BLOCK = 1024  # columns at a time: what a pass over them reads and writes stays in the cache for the next one
 _REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
 
+# What only other compiled code calls has no signature: it is compiled into its callers, and a fresh process loads those
+# from the cache alone.
 
-_PASSES = [void(MATRIX, data, int64, int64, MATRIX) for data in (MATRIX, SMALL)]
 
-
-@compiled(_PASSES, fastmath=_REASSOCIATE)
+@compiled(fastmath=_REASSOCIATE)
 def _rows_times(c, z, start, stop, out):
     """Write c (k, n) @ z[:, start:stop] into the first columns of out: four rows of z, three of c at a time."""
     k, n, width = c.shape[0], z.shape[0], stop - start
@@ -81,7 +81,7 @@ def _rows_times(c, z, start, stop, out):
         i += 1
 
 
-@compiled(_PASSES, fastmath=_REASSOCIATE)
+@compiled(fastmath=_REASSOCIATE)
 def _add_columns_times(w, z, start, stop, out):
     """Add w (k, first columns) @ z[:, start:stop].T to out (k, n): two rows of z, three of w at a time."""
     k, n, width = w.shape[0], z.shape[0], stop - start
@@ -127,7 +127,7 @@ def _add_columns_times(w, z, start, stop, out):
         s += 1
 
 
-@compiled(void(MATRIX, PACK, int64, int64, MATRIX))
+@compiled()
 def _exponents_of(c, pack, start, stop, out):
     """Write B = c @ basis for the columns from start to stop."""
     if pack[8][SMALL_DATA] == 1:
@@ -136,7 +136,7 @@ def _exponents_of(c, pack, start, stop, out):
         _rows_times(c, pack[2], start, stop, out)
 
 
-@compiled(void(MATRIX, PACK, int64, int64, MATRIX))
+@compiled()
 def _add_outputs(w, pack, start, stop, out):
     """Add what the weights w of the columns from start to stop contribute to w @ Z.T."""
     if pack[8][SMALL_DATA] == 1:
@@ -145,7 +145,7 @@ def _add_outputs(w, pack, start, stop, out):
         _add_columns_times(w, pack[0], start, stop, out)
 
 
-@compiled(int64(PACK))
+@compiled()
 def _features(pack):
     return pack[1].shape[1] if pack[8][SMALL_DATA] == 1 else pack[0].shape[1]
 
@@ -162,7 +162,7 @@ def exponents(c, pack):
     return out
 
 
-@compiled(MATRIX(MATRIX, PACK))
+@compiled()
 def outputs(w, pack):
     """Return w @ Z.T, shape (k, n)."""
     d = _features(pack)
@@ -174,7 +174,7 @@ def outputs(w, pack):
     return out
 
 
-@compiled(types.UniTuple(float64, 3)(float64, PACK))
+@compiled()
 def _times(clock, pack):  # tau, its logarithm where it multiplies the right-hand side (else 0), log sigma
     hyper = pack[7]
     tau = math.exp(min(clock, _LARGEST_LOG)) if pack[8][LOG_CLOCK] == 1 else clock
@@ -182,7 +182,7 @@ def _times(clock, pack):  # tau, its logarithm where it multiplies the right-han
     return tau, log_rate, hyper[LOG_SIGMA0] - hyper[DECAY] * tau
 
 
-@compiled(float64(float64, PACK))
+@compiled()
 def _lag(clock, pack):
     """Return the time since the anchor, in units of the decay (0 in the kernel frame)."""
     if pack[8][FRAME] == KERNEL:
@@ -195,7 +195,7 @@ _C2, _C4, _C6, _C8, _C10, _C12 = (1.0 / math.factorial(m) for m in (2, 4, 6, 8, 
 _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # their sum is ln 2, the first has few bits
 
 
-@compiled(void(VECTOR, float64, VECTOR), error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def _scaled_sinh(x, scale, out):
     """Write scale * sinh(x) for |x| < 709, to a few units of round-off, without a call to libm for each entry.
 
@@ -225,7 +225,7 @@ def _scaled_sinh(x, scale, out):
             target[j] = scale * (value if part[j] >= 0.0 else -value)
 
 
-@compiled(void(float64, VECTOR, PACK, VECTOR), fastmath=_REASSOCIATE)
+@compiled(fastmath=_REASSOCIATE)
 def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quotient, never as a difference
     degree = pack[8][DEGREE]
     if degree == 2:
@@ -249,7 +249,7 @@ def _kernel_weights(epsilon, b, pack, w):  # (a_+^L - a_-^L) / epsilon as a quot
                 w[j] = 2.0 * math.exp(-0.5 * power * math.log1p(-x * x)) * math.sinh(power * math.atanh(x)) / epsilon
 
 
-@compiled(types.UniTuple(float64, 2)(float64, float64, float64, PACK))
+@compiled()
 def log_coordinates(b, lag, anchor, pack):
     """Return the change of log|u| (or log|v|) since its anchor for a signed exponent b, with and without decay."""
     degree = pack[8][DEGREE]
@@ -261,7 +261,7 @@ def log_coordinates(b, lag, anchor, pack):
     return growth - lag, growth
 
 
-@compiled(void(float64, float64, VECTOR, int64, PACK, VECTOR), fastmath=_REASSOCIATE)
+@compiled(fastmath=_REASSOCIATE)
 def _rich_weights(log_sigma, lag, b, start, pack, w):
     degree, stop = pack[8][DEGREE], start + b.shape[0]
     anchor_u, anchor_v = pack[6][0, start:stop], pack[6][1, start:stop]
@@ -287,7 +287,7 @@ def _rich_weights(log_sigma, lag, b, start, pack, w):
             w[j] = sign_u[j] * math.exp(degree * log_u) - sign_v[j] * math.exp(degree * log_v)
 
 
-@compiled(types.UniTuple(VECTOR, 2)(float64, VECTOR, int64, PACK))
+@compiled()
 def _tangent(clock, b, start, pack):
     """Return the weight of the tangent kernel and its slope in B for the coordinates from start on.
 
@@ -317,12 +317,12 @@ def _tangent(clock, b, start, pack):
     return weight, slope
 
 
-@compiled(MATRIX(MATRIX, PACK))
+@compiled()
 def _kernel_outputs_by_gram(c, pack):  # exact to round-off while epsilon * B is below 1e-8
     return np.dot(c, pack[4]) * (2.0 * pack[8][DEGREE] ** 2)
 
 
-@compiled(void(VECTOR, MATRIX, int64, int64, PACK))
+@compiled()
 def _weigh(clocks, b, start, stop, pack):
     """Replace the exponents of the columns from start to stop by the weights u^L - v^L, at each of the clock times."""
     for s in range(clocks.shape[0]):
@@ -416,7 +416,7 @@ def residual_scale(clock, pack):
     return log_s, log_s, slope
 
 
-@compiled(float64(float64, float64, PACK))
+@compiled()
 def _extra_damping(log_s, log_c, pack):
     """Return what is added to the rate (2/n) S T where T may lose rank, in units of rho."""
     if log_s < log_c:
@@ -424,25 +424,25 @@ def _extra_damping(log_s, log_c, pack):
     return pack[7][DAMPED] * 2.0 * math.exp(log_s + pack[7][LOG_SIZE] - pack[7][LOG_N])
 
 
-@compiled(float64(float64, PACK))
+@compiled()
 def _decay(clock, pack):
     """Return L dtau/dclock (0 without weight decay): the rate at which outputs decay."""
     return pack[8][DEGREE] * pack[7][DECAY] * math.exp(min(_times(clock, pack)[1], _LARGEST_LOG))
 
 
-@compiled(float64(float64, PACK))
+@compiled()
 def _damping(clock, pack):
     """Return the coefficient of -y: the decay in the kernel frame (its dual is scaled by sigma^L), else 0."""
     return 0.0 if pack[8][FRAME] == RICH else _decay(clock, pack)
 
 
-@compiled(float64(float64, PACK))
+@compiled()
 def _shrinking(clock, pack):
     """Return e^(-(L-2) lag), with which the dual of the rich frame gains."""
     return math.exp(-(pack[8][DEGREE] - 2.0) * _lag(clock, pack))
 
 
-@compiled(VECTOR(float64, VECTOR, PACK))
+@compiled()
 def _rates(log_factor, q, pack):
     """Return exp(log_factor) * (-loss'(q_i)) of a classification loss, with one exponent."""
     out = np.empty(q.shape[0])
@@ -456,7 +456,7 @@ def _rates(log_factor, q, pack):
     return out
 
 
-@compiled(MATRIX(VECTOR, PACK))
+@compiled()
 def _weighted(weights, pack):
     """Return Z diag(weights) basis.T, shape (n, r), exactly."""
     if pack[8][SMALL_DATA] == 0:
@@ -471,7 +471,7 @@ def _weighted(weights, pack):
     return out
 
 
-@compiled(MATRIX(VECTOR, PACK))
+@compiled()
 def _weighted_single(weights, pack):
     """Return Z diag(weights) basis.T in single precision, a block of columns at a time."""
     z, basis = pack[0], pack[2]
@@ -497,7 +497,7 @@ def _weighted_single(weights, pack):
 _MOST_EXACT = 1024  # columns that enter an approximate weighted Gram matrix one by one
 
 
-@compiled(MATRIX(VECTOR, PACK))
+@compiled()
 def _weighted_nearly(weights, pack):
     """Return Z diag(weights) basis.T, for wide data nearly: only the Newton iteration's matrix is made of it.
 
@@ -522,20 +522,20 @@ def _weighted_nearly(weights, pack):
     return bulk * pack[4] + np.dot(block * (weights[exact] - bulk), block.T)
 
 
-@compiled(VECTOR(VECTOR, PACK))
+@compiled()
 def _lift(rates, pack):
     """Return R @ rates: from one number a sample to one a state component."""
     return np.dot(rates, pack[3]) if pack[8][SPAN] == 1 else rates
 
 
-@compiled(MATRIX(VECTOR, PACK))
+@compiled()
 def _square(weights, pack):
     """Return R Z diag(weights) basis.T, shape (r, r)."""
     m = _weighted(weights, pack)
     return np.dot(pack[3].T, m) if pack[8][SPAN] == 1 else m
 
 
-@compiled(void(VECTOR, MATRIX, PACK, MATRIX))
+@compiled()
 def _rhs_squared(clocks, states, pack, out):
     hyper = pack[7]
     n, r = pack[5].shape[0], states.shape[1] // 2

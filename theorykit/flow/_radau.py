@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import boolean, complex128, float64, int64, types
+from numba import float64, int64, types
 
 from theorykit._numerics.compile import compiled
 from theorykit._numerics.signatures import INTEGERS, JACOBIAN, MATRIX, MONITOR, PACK, RHS, VECTOR
@@ -28,19 +28,14 @@ STEPS, REJECTED, RHS_BATCHES, JACOBIANS, FACTORISATIONS = range(5)
 
 _NEWTON_ITERATIONS = 7
 _CUBE = types.Array(float64, 3, "C")
-_COMPLEX = types.Array(complex128, 2, "C")
 
 
-@compiled(float64(VECTOR, VECTOR))
+@compiled()
 def _norm(x, scale):
     return math.sqrt(np.mean((x / scale) ** 2))
 
 
-@compiled(
-    types.Tuple((boolean, int64, float64, float64))(
-        types.FunctionType(RHS), float64, VECTOR, float64, MATRIX, VECTOR, float64, MATRIX, _COMPLEX, PACK, float64
-    )
-)
+@compiled()
 def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pack, eta):
     """Solve the collocation equations for the stage increments z (3, r) in place."""
     w = np.dot(_T_INV, z)
