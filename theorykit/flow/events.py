@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite
 from theorykit.flow.path import Floats, FlowPath
 from theorykit.flow.problem import Problem
@@ -123,10 +126,10 @@ class Looks:
 
 
 def look(path: FlowPath, name: str, saved: Floats, stats: Mapping[str, Floats]) -> Looks:
-    """Look at a statistic inside every step; `stats` may hold it at the save points `saved`, not looked at again."""
+    """Look at a statistic inside every step, and at the save points `saved` where `stats` holds it there."""
     data = path.problem.data
     dear = name.startswith("test_") and data.test is not None and data.test.n * data.d > _MANY
-    grid = saved if dear else _grid(path, saved, _INSIDE)
+    grid = saved if dear else _grid(path, saved if name in stats else saved[:0], _INSIDE)
     values, known = np.empty_like(grid), np.isin(grid, saved if name in stats else [])
     if known.any():
         values[known] = stats[name][np.isin(saved, grid)]
@@ -145,6 +148,8 @@ def _grid(path: FlowPath, extra: Floats, inside: int) -> Floats:
 def _zoom(path: FlowPath, event: Crossing, low: float, high: float, below: bool, width: float) -> tuple[float, float]:
     """Narrow a bracket in log tau until it is `width` wide."""
     parts = _ZOOM if path.linear else 2  # with weights w many looks at once cost little more than one
+    if not path.linear:
+        low, high = _around_root(path, event, low, high, below, width)
     while high - low > width:
         points = np.linspace(low, high, parts + 1)
         if points[1] <= low or points[-2] >= high:
@@ -156,16 +161,35 @@ def _zoom(path: FlowPath, event: Crossing, low: float, high: float, below: bool,
     return low, high
 
 
+def _around_root(
+    path: FlowPath, event: Crossing, low: float, high: float, below: bool, width: float
+) -> tuple[float, float]:
+    """Return a narrow bracket around the root that Brent's method finds, or the whole one where that is none."""
+
+    def excess(log_tau: float) -> float:
+        return float(path.statistics(np.array([log_tau]), [event.statistic])[event.statistic][0]) - event.level
+
+    ends = excess(low), excess(high)
+    if not (np.all(np.isfinite(ends)) and ends[0] * ends[1] < 0.0):
+        return low, high
+    root = brentq(excess, low, high, xtol=0.25 * width)
+    inner = max(low, root - 0.5 * width), min(high, root + 0.5 * width)
+    crosses = (excess(inner[0]) < 0.0) == below and (excess(inner[1]) < 0.0) != below
+    return inner if crosses else (low, high)
+
+
 def find(
     path: FlowPath, companion: FlowPath, events: tuple[Crossing, ...], saved: Floats, stats: Mapping[str, Floats]
 ) -> tuple[Event, ...]:
     """Return all events in time order, each with its error; `stats` are those of `path` at the save points."""
     found = []
-    for name in dict.fromkeys(event.statistic for event in events):
-        own, other = look(path, name, saved, stats), look(companion, name, saved, {})
-        for event in events:
-            if event.statistic == name:
-                found += paired(path.problem, event, own.crossings(event), other.crossings(event))
+    with one_blas_thread(), ThreadPoolExecutor(2) as pool:  # both runs are read side by side
+        for name in dict.fromkeys(event.statistic for event in events):
+            own, other = pool.map(look, (path, companion), (name, name), (saved, saved), (stats, {}))
+            for event in events:
+                if event.statistic == name:
+                    located = pool.map(Looks.crossings, (own, other), (event, event))
+                    found += paired(path.problem, event, *located)
     return tuple(sorted(found, key=lambda event: event.log_t))
 
 

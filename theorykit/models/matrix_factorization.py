@@ -204,12 +204,11 @@ class MatrixFactorization:
         theta, inputs = self._theta(theta), self.inputs(X)
         if not self._are_few(theta, inputs):
             return self._entries(self.matrix(theta), inputs)
-        from theorykit.models._entries import add_products
+        from theorykit.models import _entries as compiled
 
-        (U, V), (i, j), f = self.unpack(theta).values(), self._pairs(inputs), np.zeros(len(inputs))
-        add_products(U, U if self.symmetric else V, i, j, 1.0, f)
-        if self.symmetric:
-            add_products(V, V, i, j, -1.0, f)
+        f = np.empty(len(inputs))
+        write = compiled.symmetric_products if self.symmetric else compiled.products
+        write(*self.unpack(theta).values(), *self._pairs(inputs), f)
         return f
 
     def vjp(self, theta: ArrayLike, X: ArrayLike | Inputs, cotangent: ArrayLike) -> Array:
@@ -351,18 +350,11 @@ class MatrixFactorization:
 
     def _backward_of_few(self, theta: Array, inputs: Inputs, cotangent: Array) -> Array:
         """Return the vjp, entry by entry."""
-        from theorykit.models._entries import add_rows
+        from theorykit.models import _entries as compiled
 
-        gradient = np.zeros_like(theta)
-        (U, V), (of_U, of_V) = self.unpack(theta).values(), self.unpack(gradient).values()
-        (i, j), c = self._pairs(inputs), np.ascontiguousarray(cotangent, dtype=np.float64)
-        if not self.symmetric:
-            add_rows(V, j, i, 1.0, c, of_U)
-            add_rows(U, i, j, 1.0, c, of_V)
-            return gradient
-        for factors, sign, out in ((U, 1.0, of_U), (V, -1.0, of_V)):
-            add_rows(factors, j, i, sign, c, out)
-            add_rows(factors, i, j, sign, c, out)
+        gradient, c = np.empty_like(theta), np.ascontiguousarray(cotangent, dtype=np.float64)
+        write = compiled.symmetric_gradients if self.symmetric else compiled.gradients
+        write(*self.unpack(theta).values(), *self._pairs(inputs), c, *self.unpack(gradient).values())
         return gradient
 
 
