@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -146,6 +146,7 @@ class _ErrorBound(Claim):
 
     kind = "probability"
     expansion = None
+    draws: ClassVar[Mapping[str, int]] = {"quick": 1, "full": 20, "paper": 20}
     quantity = "frequency of test error ≤ bound"
     assumptions = ("x uniform on {±1}^d, labels of a k-sparse rule, k odd", "the bound is below 1/2")
     judged = (

@@ -27,6 +27,7 @@ class _Transition(Claim):
 
     assumptions = ("homogeneous model (3.1)", "zero output at the start (3.2)", "separable NTK features (3.3)")
     ladders: ClassVar[Mapping[str, tuple[float, ...]]] = _LADDERS
+    draws: ClassVar[Mapping[str, int]] = {"quick": 1, "full": 20, "paper": 20}
 
     def check(self, instance: Instance) -> Sequence[Assumption]:
         """Assumptions 3.1 to 3.3."""
