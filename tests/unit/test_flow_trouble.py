@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import theorykit as tk
-from theorykit.models import UserModel
+from theorykit.models import MLP, DiagonalNet, UserModel
 
 X, Y = np.array([[1.0, 2.0], [0.5, -1.0], [1.0, 0.2]]), np.array([1.0, -1.0, 1.0])
 
@@ -62,3 +62,42 @@ def test_an_exception_comes_out_as_itself():
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         flow(raises)
+
+
+SIGNS = tk.datasets.sparse_sign(n=4, d=6, k=1, seed=0)
+MODULAR = tk.datasets.modular(p=5, fraction=0.6, seed=0)
+FLOWS = {
+    "frames": (tk.Problem(MLP((6, 3, 1), "z^2"), SIGNS, log_alpha=5.0, log_weight_decay=-5.0), {}),
+    "dual": (tk.Problem(DiagonalNet(6), SIGNS, log_alpha=5.0, log_weight_decay=-5.0), {}),
+    "streamed": (
+        tk.Problem(MLP((10, 8, 5), symbols=5), MODULAR, "cross_entropy", alpha=1.0, weight_decay=0.01, init="he"),
+        {"method": "streamed", "rtol": 0.01},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_too_few_steps_give_what_there_is(name):
+    given, settings = FLOWS[name]
+    short = tk.gradient_flow(given, tau_end=2.0, max_steps=7, **settings)
+    assert short.status in ("max_steps", "too_many_steps")
+    assert "max_steps" in short.message
+    assert short.diagnostics["counts"]["run"]["steps"] == 7
+    assert short.tau[-1] < 2.0
+    assert tk.gradient_flow(given, tau_end=2.0, max_steps=10**6, **settings).status == "reached_end"
+    with pytest.raises(tk.InputError, match="max_steps: got 0; wanted an integer >= 1"):
+        tk.gradient_flow(given, tau_end=2.0, max_steps=0, **settings)
+
+
+def test_a_statistic_that_touches_a_level_has_two_crossings_or_none():
+    given, _ = FLOWS["dual"]
+    trajectory = tk.gradient_flow(given, tau_end=4.0)
+    ends = trajectory.step_ends
+    lowest = int(np.argmin([trajectory.at(log_tau=float(end))["log_train_loss"] for end in ends]))
+    low, high = ends[lowest - 1], ends[lowest + 1]
+    inside = np.linspace(low, high, 2001)
+    least = min(trajectory.at(log_tau=float(at))["log_train_loss"] for at in inside)
+    assert trajectory.crossings(tk.Crossing("log_train_loss", least - 1e-6)) == ()
+    falls, rises = trajectory.crossings(tk.Crossing("log_train_loss", least + 1e-6))
+    assert (falls.direction, rises.direction) == (-1, 1)
+    assert low < np.log(falls.tau) < np.log(rises.tau) < high

@@ -35,6 +35,8 @@ _MARGIN_ERROR = 2e-3  # local error of an output margin
 class Engine(Protocol):
     """A way to integrate a problem."""
 
+    max_steps: int | None
+
     @property
     def names(self) -> list[str]:
         """The statistics that apply."""
@@ -112,6 +114,7 @@ def gradient_flow(
     companion: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 30.0,
+    max_steps: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Trajectory:
     """Simulate gradient flow exactly, to a stated error.
@@ -162,6 +165,8 @@ def gradient_flow(
         call goes on from there, to the same bits.
     checkpoint_every : float
         Seconds.
+    max_steps : int, optional
+        Most accepted steps of a run, 400 000 by default ("streamed": a million).
     progress : callable
         Called with the fraction done, in [0, 1].
 
@@ -215,6 +220,8 @@ def gradient_flow(
     save = save if save is not None else SaveAt()
     if not isinstance(save, SaveAt):
         raise InputError("save", repr(save), "a SaveAt, such as SaveAt(num=50)")
+    if max_steps is not None:
+        integer("max_steps", max_steps, minimum=1)
     if progress is not None and not callable(progress):
         raise InputError("progress", repr(progress), "a function of the fraction done")
     if not isinstance(events, Sequence):
@@ -236,12 +243,13 @@ def gradient_flow(
         plan = Plan(
             log_tau_end, tolerances if companion else tolerances[:1], dtype or "float64",
             functools.partial(_save_points, problem, save, log_tau_end), tuple(events), unit, checkpoint,
-            checkpoint_every, progress,
+            checkpoint_every, progress, max_steps,
         )  # fmt: skip
         return stream(problem, plan)
-    began = time.perf_counter()
+    began, engine.max_steps = time.perf_counter(), max_steps
     if checkpoint is not None:
-        _keep(engine, checkpoint, checkpoint_every, [problem.settings, method, log_tau_end, tolerances])
+        what = [problem.settings, method, log_tau_end, tolerances, *([] if max_steps is None else [max_steps])]
+        _keep(engine, checkpoint, checkpoint_every, what)
     paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
     path, other = paths[:2]

@@ -15,7 +15,17 @@ from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
-from theorykit.flow.reduction import SLAVING_ERROR, Frame, Integration, Reduction, Segment, Status, integrate, reduce
+from theorykit.flow.reduction import (
+    MOST_STEPS,
+    SLAVING_ERROR,
+    Frame,
+    Integration,
+    Reduction,
+    Segment,
+    Status,
+    integrate,
+    reduce,
+)
 from theorykit.losses import SQUARED, log_loss, loss_code
 from theorykit.models import Inputs
 
@@ -29,7 +39,7 @@ _ADVICE = {
     Status.REACHED_END: "reached the end",
     Status.STEP_TOO_SMALL: "the step size fell to round-off: try a larger rtol, or a shorter run to see where it is",
     Status.NOT_FINITE: "the right-hand side is not finite: check the scale of the data, and log_weight_decay",
-    Status.TOO_MANY_STEPS: "more than 400 000 steps: try a larger rtol or a shorter run",
+    Status.TOO_MANY_STEPS: "the step limit was reached: try a larger rtol or max_steps, or a shorter run",
 }
 
 
@@ -277,6 +287,7 @@ class DualEngine:
     def __init__(self, problem: Problem, directions: Mapping[str, Floats]) -> None:
         self.directions = directions
         self.reduction = reduce(problem)
+        self.max_steps: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -300,7 +311,7 @@ class DualEngine:
 
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> Path | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
-        integration = integrate(self.reduction, log_tau_end, rtol, progress)
+        integration = integrate(self.reduction, log_tau_end, rtol, progress, self.max_steps or MOST_STEPS)
         return Path(self.reduction, integration, self.directions) if integration.segments else None
 
 

@@ -48,7 +48,7 @@ _NO_ESTIMATE = "none: no companion run was asked for"
 _STATUSES = {
     "running": "under way",
     "reached_end": "reached the end",
-    "max_steps": f"{_MOST_STEPS} steps did not reach the end: a looser rtol, or an earlier end",
+    "max_steps": "the step limit was reached: a looser rtol, a larger max_steps, or an earlier end",
     "step_too_small": "the step size fell to round-off: a looser rtol, or dtype='float64'",
 }
 
@@ -122,6 +122,8 @@ class Plan:
     checkpoint_every : float
         Seconds.
     progress : callable, optional
+    max_steps : int, optional
+        Most accepted steps of a run; a million by default.
     """
 
     log_end: float
@@ -133,6 +135,7 @@ class Plan:
     checkpoint: str | os.PathLike[str] | None
     checkpoint_every: float
     progress: Callable[[float], None] | None
+    max_steps: int | None = None
 
 
 class System:
@@ -235,7 +238,7 @@ class _Run:
         self.point, self.log_time = after, last
         if after.clock >= self.clock_end or last >= self.plan.log_end:
             self.status = "reached_end"
-        elif after.steps >= _MOST_STEPS:
+        elif after.steps >= (self.plan.max_steps or _MOST_STEPS):
             self.status = "max_steps"
 
     def _times(self, step: Step) -> tuple[Floats, Floats]:
@@ -382,6 +385,7 @@ class _Keeper:
         watched = [[event.statistic, event.level, event.direction] for event in plan.events]
         directions = {name: hashlib.sha256(unit.tobytes()).hexdigest() for name, unit in plan.directions.items()}
         what = [problem.settings, plan.log_end, plan.rtols, plan.dtype, runs[0].save.tolist(), watched, directions]
+        what += [] if plan.max_steps is None else [plan.max_steps]
         self.fingerprint = hashlib.sha256(json.dumps(plain(what)).encode()).hexdigest()
 
     def go(self) -> None:

@@ -199,6 +199,7 @@ class Run:
     ) -> None:
         inputs = problem.model.inputs(problem.data.X)
         self.problem, self.log_tau_end, self.rtol, self.method = problem, log_tau_end, rtol, method
+        self.max_steps = _MOST_STEPS
         self.zero_output = zero_output
         self.decaying = problem.log_weight_decay > -math.inf
         self.size = float(np.linalg.norm(problem.direction))
@@ -324,7 +325,7 @@ class Run:
         self._note_slaving(before)
         if self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
             return True
-        if self.entries > _MOST_ENTRIES or self.steps + len(self.records) >= _MOST_STEPS:
+        if self.entries > _MOST_ENTRIES or self.steps + len(self.records) >= self.max_steps:
             self.status = Status.MAX_STEPS
         return self.status is not Status.RUNNING
 

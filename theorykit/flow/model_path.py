@@ -351,6 +351,7 @@ class ModelEngine:
         self.zero_output = starts_at_zero(problem)
         check_scale(problem, self.zero_output)
         self.keeper: Keeper | None = None
+        self.max_steps: int | None = None
 
     @property
     def large(self) -> bool:
@@ -370,6 +371,8 @@ class ModelEngine:
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> ModelPath | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
         run = Run(self.problem, self.zero_output, log_tau_end, rtol, self.method)
+        if self.max_steps is not None:
+            run.max_steps = self.max_steps
         if self.keeper is not None:
             self.keeper.resume(run)
         while run.status is Status.RUNNING:

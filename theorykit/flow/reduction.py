@@ -49,7 +49,7 @@ _BENDS = 16.0  # growth of L^2 eps |B| over which one bound on the steps serves
 _SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
 _CHUNK = 256  # steps between two looks at the progress bar
-_MOST_STEPS = 400_000
+MOST_STEPS = 400_000
 
 
 class Frame(IntEnum):
@@ -295,7 +295,11 @@ class Integration:
 
 
 def integrate(
-    reduction: Reduction, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None = None
+    reduction: Reduction,
+    log_tau_end: float,
+    rtol: float,
+    progress: Callable[[float], None] | None = None,
+    max_steps: int = MOST_STEPS,
 ) -> Integration:
     """Integrate from 0 to tau_end = exp(log_tau_end), segment by segment.
 
@@ -303,6 +307,7 @@ def integrate(
     output. `progress` is called with the fraction of tau (log tau without weight decay) that is done.
     """
     run = _Run(reduction, log_tau_end, rtol, progress)
+    run.max_steps = max_steps
     while run.status is None:
         run.segment()
     names = ("steps", "rejected", "rhs_batches", "jacobians", "factorisations")
@@ -316,7 +321,7 @@ class _Run:
     def __init__(
         self, reduction: Reduction, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None
     ) -> None:
-        self.reduction, self.rtol, self.progress = reduction, rtol, progress
+        self.reduction, self.rtol, self.progress, self.max_steps = reduction, rtol, progress, MOST_STEPS
         self.log_tau_end = log_tau_end
         self.decaying = reduction.problem.log_weight_decay > -math.inf
         self.segments: list[Segment] = []
@@ -483,8 +488,9 @@ class _Run:
         # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
         # with another solution (the collapse to zero), which no error estimate sees
         widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame()
-        while status == radau.RUNNING and self.counts[radau.STEPS] < _MOST_STEPS:
-            record = (np.empty(_CHUNK), np.empty(_CHUNK), np.empty((_CHUNK, r)), np.empty((_CHUNK, 3, r)))
+        while status == radau.RUNNING and self.counts[radau.STEPS] < self.max_steps:
+            size = min(_CHUNK, self.max_steps - int(self.counts[radau.STEPS]))
+            record = (np.empty(size), np.empty(size), np.empty((size, r)), np.empty((size, 3, r)))
             try:
                 taken, status = radau.advance(
                     compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol,
