@@ -136,7 +136,15 @@ def numbers(claim: type[Claim], rows: list[ClaimResult], folder: Path) -> Iterat
             name = f"{claim.id}.svg"
             ladder_figure(row).savefig(folder / name, metadata={"Date": None})
             text = f"{row.quantity or 'What is measured'} along the ladder: {row.variant}, {row.model}, {row.loss}."
-            yield from (f":::{{figure}} {name}", ":width: 70%", f":alt: {text}", "", plain(text), ":::", "")
+            yield from (
+                f":::{{figure}} {name}",
+                ":width: 70%",
+                f":alt: {json.dumps(text, ensure_ascii=False)}",
+                "",
+                plain(text),
+                ":::",
+                "",
+            )
 
 
 def plain(text: str) -> str:
