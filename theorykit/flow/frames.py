@@ -204,9 +204,8 @@ class Field:
         moved, half = self.moved(log_tau, x), 0.5 * log_tau if self.log_clock else 0.0
         c = self.cotangent_at(log_tau, x, f)
         velocity, shift = self.problem.model.vjp(moved, self.inputs, c), self.log_eps(log_tau) - half
-        if shift < 300.0:  # beyond, weight decay is nothing beside the force, and the float range is near
-            velocity = math.exp(shift) * velocity - (math.exp(half) * moved if self.decaying else 0.0)
-            shift = 0.0
+        if self.decaying and shift < 300.0:  # beyond, it is nothing beside the force, and the float range is near
+            velocity, shift = math.exp(shift) * velocity - math.exp(half) * moved, 0.0
         speed = float(np.linalg.norm(velocity))
         return (math.log(speed) if speed > 0.0 else -math.inf) + shift + self.log_scale(log_tau)
 

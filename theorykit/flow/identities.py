@@ -35,13 +35,18 @@ def drifts(path: Path) -> dict[str, float | None]:
     dict
         ``norm``: |integrated - actual| |theta|^2 relative to the sum of the absolute terms, accumulated over the path;
         ``energy``: sum over steps of the residual relative to L_lambda at the step's start;
-        ``balancedness``: relative change of the invariant, largest over coordinates. norm and energy are None for
-        lambda = 0, where they are not formed.
+        ``balancedness``: relative change of the invariant, largest over coordinates. For lambda = 0 the identities are
+        those in flow time, that of the energy for log L; norm and energy are None for the squared loss there, whose
+        residuals fall to round-off.
     """
-    decaying = path.reduction.problem.log_weight_decay > -math.inf
+    formed = _is_decaying(path) or not path.squared
     with one_blas_thread():
-        norm, energy = _norm_and_energy(path) if decaying else (None, None)
+        norm, energy = _norm_and_energy(path) if formed else (None, None)
     return {"norm": norm, "energy": energy, "balancedness": _balancedness(path)}
+
+
+def _is_decaying(path: Path) -> bool:
+    return path.reduction.problem.log_weight_decay > -math.inf
 
 
 def _balancedness(path: Path) -> float:
@@ -50,7 +55,7 @@ def _balancedness(path: Path) -> float:
         [[path.start], np.linspace(path.start, path.end, 9)[1:], np.log(np.linspace(0.02, 1, 33)) + path.end]
     )
     times = np.unique(times[(times >= path.start) & (times <= path.end)])
-    decaying = path.reduction.problem.log_weight_decay > -math.inf
+    decaying = _is_decaying(path)
     first: Floats | None = None
     worst = 0.0
     for log_tau in times:
@@ -75,7 +80,7 @@ def _norm_and_energy(path: Path) -> tuple[float, float]:
     norm_drift, worst_norm, energy_drift = 0.0, 0.0, 0.0
     rows = max(1, _ENTRIES_AT_ONCE // (3 * path.reduction.problem.data.d))
     for segment in path.integration.segments:
-        starts, widths = _intervals(segment)
+        starts, widths = _intervals(segment, _is_decaying(path))
         for first in range(0, starts.size, rows):
             part = slice(first, first + rows)
             for residual, kept, energy in zip(*_residuals(path, segment, starts[part], widths[part]), strict=True):
@@ -85,9 +90,10 @@ def _norm_and_energy(path: Path) -> tuple[float, float]:
     return worst_norm, energy_drift
 
 
-def _intervals(segment: Segment) -> tuple[Floats, Floats]:
-    """Return the steps of a segment, wide ones cut up: over them e^(-2 tau) is no polynomial."""
-    parts = np.ones(segment.times.size) if segment.log_clock else np.maximum(1.0, np.ceil(segment.widths / _WIDEST))
+def _intervals(segment: Segment, decaying: bool) -> tuple[Floats, Floats]:
+    """Return the steps of a segment, wide ones cut up: over them e^(-2 tau), or t, is no polynomial."""
+    narrow = segment.log_clock and decaying
+    parts = np.ones(segment.times.size) if narrow else np.maximum(1.0, np.ceil(segment.widths / _WIDEST))
     owner = np.repeat(np.arange(parts.size), parts.astype(np.int64))
     position = np.arange(owner.size) - np.searchsorted(owner, owner)
     widths = segment.widths[owner] / parts[owner]
@@ -101,7 +107,8 @@ def _residuals(path: Path, segment: Segment, t: Floats, h: Floats) -> tuple[Floa
     log_taus = clocks if segment.log_clock else np.log(clocks)
     half = 0.5 * log_taus if segment.log_clock else np.zeros_like(log_taus)  # sqrt(dtau/dclock), as a logarithm
     log_n, log_loss_, log_source, sign, log_speed = _terms(path, log_taus, half)
-    taus = np.exp(log_taus)
+    decaying = _is_decaying(path)
+    taus = np.exp(log_taus) if decaying else np.zeros_like(log_taus)
 
     def inside(values: Floats) -> Floats:
         return values[1:].reshape(t.size, _NODES.size)
@@ -114,12 +121,16 @@ def _residuals(path: Path, segment: Segment, t: Floats, h: Floats) -> tuple[Floa
     source = np.exp(inside(log_source) - n_b[:, None] - 2.0 * (tau_b[:, None] - inside(taus)))
     gained = h * np.sum(_WEIGHTS * source * inside(sign), axis=1)
     scale = 1.0 + kept + h * np.sum(_WEIGHTS * source, axis=1)
+    norm = (1.0 - kept - gained) / scale * 2.0
+    if not decaying:  # the loss may fall by powers of ten in a step: its logarithm does so evenly
+        e_a, e_b = ends(log_loss_)
+        return norm, kept, e_b - e_a + h * np.sum(_WEIGHTS * np.exp(inside(log_speed) - inside(log_loss_)), axis=1)
     log_lambda = path.reduction.problem.log_weight_decay
     log_energy = np.logaddexp(log_loss_, log_lambda - math.log(2.0) + log_n)
     e_a, e_b = ends(log_energy)
     drop = np.exp(e_b - e_a) - 1.0
     spent = h * np.sum(_WEIGHTS * np.exp(log_lambda + inside(log_speed) - e_a[:, None]), axis=1)
-    return (1.0 - kept - gained) / scale * 2.0, kept, drop + spent
+    return norm, kept, drop + spent
 
 
 def _terms(path: Path, log_taus: Floats, half: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -135,20 +146,24 @@ def _terms(path: Path, log_taus: Floats, half: Floats) -> tuple[Floats, Floats, 
     total = np.sum(signs * np.sign(q) * np.exp(logs - top[:, None]), axis=1)
     with np.errstate(divide="ignore"):
         log_source = math.log(2.0 * degree) + top + np.log(np.abs(total)) + 2.0 * half
-    # relative speed of a coordinate: -1 + s L |u|^(L-2) g, with one reference scale in the exponent of g
+    # relative speed of a coordinate: -1 (of weight decay) + s L |u|^(L-2) g, with one reference scale in g's exponent
+    decaying = _is_decaying(path)
     reference = np.maximum(log_u.max(axis=1), log_v.max(axis=1))
-    scaled = signs * np.exp(log_rates + ((degree - 2) * reference + half)[:, None])
-    g = _forces(path, np.ascontiguousarray(scaled))
+    log_scale = (degree - 2) * reference + half
+    apart = np.zeros_like(half) if decaying else log_scale + log_rates.max(axis=1)  # t leaves the float range
+    g = _forces(path, np.ascontiguousarray(signs * np.exp(log_rates + (log_scale - apart)[:, None])))
     anchor_signs = path.integration.segments[0].pack[6][2:]
     log_speed = np.full(log_taus.size, -np.inf)
+    decay = np.exp(half)[:, None] if decaying else 0.0
     for logs_, sign in ((log_u, anchor_signs[0]), (log_v, -anchor_signs[1])):
-        relative = -np.exp(half)[:, None] + degree * sign * np.exp((degree - 2) * (logs_ - reference[:, None])) * g
+        relative = degree * sign * np.exp((degree - 2) * (logs_ - reference[:, None])) * g - decay
         with np.errstate(divide="ignore"):
             log_speed = np.logaddexp(log_speed, log_sum_of_squares(logs_ + np.log(np.abs(relative))))
+    log_speed += 2.0 * apart
     if path.squared:
-        mantissa, log_scale = path.residuals(log_taus)
+        mantissa, log_size = path.residuals(log_taus)
         with np.errstate(divide="ignore"):
-            log_mean = np.log(np.mean(mantissa**2, axis=1)) + 2.0 * log_scale
+            log_mean = np.log(np.mean(mantissa**2, axis=1)) + 2.0 * log_size
     else:
         losses = log_loss(loss_code(problem.loss), q)
         highest = losses.max(axis=1)
@@ -159,7 +174,7 @@ def _terms(path: Path, log_taus: Floats, half: Floats) -> tuple[Floats, Floats, 
 def _log_rates(path: Path, log_taus: Floats) -> tuple[Floats, Floats]:
     """Return logarithm and sign of -loss'_i/(n lambda), shapes (k, n)."""
     problem = path.reduction.problem
-    shift = -problem.log_weight_decay - math.log(problem.data.n)
+    shift = -(problem.log_weight_decay if _is_decaying(path) else 0.0) - math.log(problem.data.n)
     if path.squared:
         mantissa, log_scale = path.residuals(log_taus)
         with np.errstate(divide="ignore"):

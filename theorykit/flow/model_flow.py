@@ -92,6 +92,12 @@ class Segment:
         """Return log tau at the end of every step."""
         return np.minimum(self._log_taus[1:], self.until)
 
+    def at(self, clock: float) -> tuple[float, Floats]:
+        """Return log tau and x at a time of its clock."""
+        step = int(np.clip(np.searchsorted(self.times, clock, side="right") - 1, 0, len(self.records) - 1))
+        state = self.records[step].at(0, clock)
+        return (float(state[-1]), state[:-1]) if self.by_loss else (self.field.log_tau(clock), state)
+
     def state(self, log_tau: float) -> Floats:
         """Return x at one time."""
         step = int(np.clip(np.searchsorted(self._log_taus, log_tau, side="right") - 1, 0, len(self.records) - 1))

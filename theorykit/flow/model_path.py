@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
+from theorykit.flow.loss_clock import LossClock
 from theorykit.flow.model_checkpoint import Keeper
 from theorykit.flow.model_flow import Integration, Run, Segment, check_scale, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
@@ -295,12 +296,13 @@ class ModelPath:
             ``norm``: the residual of d(|theta|^2 e^(2 tau))/dtau = -(2L/lambda) e^(2 tau) sum_i p_i loss'_i f_i,
             relative to the sum of the absolute terms, accumulated; ``energy``: sum over steps of the residual relative
             to the energy at the step's start; ``balancedness``: change of what the model conserves, the largest entry
-            relative to the largest of the same expressions with absolute terms. norm and energy are None for
-            lambda = 0, where they are not formed; balancedness is None where the model knows no invariants.
+            relative to the largest of the same expressions with absolute terms; None where the model knows no
+            invariants. For lambda = 0 they are those of d|theta|^2/dt = -2L sum_i p_i loss'_i f_i and d(log L)/dt =
+            -|grad L|^2/L; norm and energy are None for the squared loss there, whose residuals fall to round-off.
         """
-        decaying = self.problem.log_weight_decay > -math.inf
+        formed = self.problem.log_weight_decay > -math.inf or self.problem.loss != "squared"
         with one_blas_thread():
-            norm, energy = self._norm_and_energy() if decaying else (None, None)
+            norm, energy = self._norm_and_energy() if formed else (None, None)
             return {"norm": norm, "energy": energy, "balancedness": self._balancedness()}
 
     def _balancedness(self) -> float | None:
@@ -331,11 +333,14 @@ class ModelPath:
                 scale = 1.0 + kept + sum(abs(term) for term in terms)
                 drift = drift * kept + 2.0 * (1.0 - kept - sum(terms)) / scale
                 worst = max(worst, abs(drift))
+                fall = after.log_energy - before.log_energy
+                # without weight decay the loss may fall by powers of ten in a step: its logarithm does so evenly
+                whole = [before.log_energy if segment.field.decaying else t.log_energy for t in inner]
                 spent = [
-                    (end - start) * w * _exp(t.log_power - before.log_energy)
-                    for w, t in zip(_WEIGHTS, inner, strict=True)
+                    (end - start) * w * _exp(t.log_power - log_energy)
+                    for w, t, log_energy in zip(_WEIGHTS, inner, whole, strict=True)
                 ]
-                energy += abs(_exp(after.log_energy - before.log_energy) - 1.0 + sum(spent))
+                energy += abs((math.expm1(fall) if segment.field.decaying else fall) + sum(spent))
                 before = after
         return worst, energy
 
@@ -392,7 +397,7 @@ class _Terms:
     Attributes
     ----------
     log_norm2 : float
-        log(|theta|^2 e^(2 tau)).
+        log(|theta|^2 e^(2 tau)); tau is 0 without weight decay.
     sign, log_source : float
         Of the derivative of |theta|^2 e^(2 tau) in the clock.
     log_energy, log_power : float
@@ -407,12 +412,11 @@ class _Terms:
 
     @classmethod
     def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
-        now = segment.field
-        log_tau = now.log_tau(clock)
-        x = segment.state(log_tau)
-        now = now.sliding(log_tau, x)
-        tau, log_lambda = math.exp(log_tau), problem.log_weight_decay
+        log_tau, x = segment.at(clock)
+        now = segment.field.sliding(log_tau, x)
+        tau, log_lambda = (math.exp(log_tau), problem.log_weight_decay) if now.decaying else (0.0, 0.0)
         f = now.outputs(log_tau, x)
+        log_loss = now.log_loss(log_tau, x, f)
         moved = now.moved(log_tau, x)
         log_norm = _log(float(np.linalg.norm(moved))) + now.log_scale(log_tau)
         c = now.cotangent_at(log_tau, x, f)
@@ -420,11 +424,13 @@ class _Terms:
         total = float(np.sum(c * f))
         shift = 2.0 * (problem.model.degree - 1) * now.log_scale(log_tau)
         log_source = math.log(2.0 * problem.model.degree) + _log(abs(total)) - shift + 2.0 * tau
-        log_decay = log_lambda - math.log(2.0) + 2.0 * log_norm
+        log_decay = log_lambda - math.log(2.0) + 2.0 * log_norm if now.decaying else -math.inf
+        pace = 0.0  # log of d(log t)/ds in the clock s of the loss
+        if segment.by_loss:
+            pace = math.log(LossClock(now).pace(x)) - now.log_stiffness(log_tau) - log_loss - log_tau
         return cls(
-            2.0 * (log_norm + tau), math.copysign(1.0, total), log_source,
-            float(np.logaddexp(now.log_loss(log_tau, x, f), log_decay)),
-            log_lambda + 2.0 * now.log_speed(log_tau, x, f),
+            2.0 * (log_norm + tau), math.copysign(1.0, total), log_source + pace,
+            float(np.logaddexp(log_loss, log_decay)), log_lambda + 2.0 * now.log_speed(log_tau, x, f) + pace,
         )  # fmt: skip
 
     def source(self, after: _Terms) -> float:
