@@ -212,9 +212,12 @@ def ledger(out: Path) -> tuple[bool, str]:
     """Every claim: controls and broken versions refuted; same seed, same bits on one and two jobs; other seeds."""
     import ledger
 
+    import theorykit as tk
+
     rows = ledger.broken()
-    first, second = ledger.numbers(seed=0, jobs=1), ledger.numbers(seed=0, jobs=2)
-    others = {seed: ledger.differences(0, seed) for seed in (1, 2)}
+    one, two = (tk.verify(jobs=jobs) for jobs in (1, 2))
+    first, second = ledger.numbers(one), ledger.numbers(two)
+    others = {seed: ledger.differences(two, tk.verify(seed=seed, jobs=2)) for seed in (1, 2)}
     good = all(row["verdict"] == "refuted" for row in rows) and first == second and not any(others.values())
     return good, "\n\n".join(
         [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import theorykit as tk
 from theorykit.checking import VerificationResult, discover, judge_broken
 
 
@@ -27,17 +26,17 @@ def broken(pattern: str = "*") -> list[dict[str, Any]]:
     return rows
 
 
-def numbers(pattern: str = "*", **settings: Any) -> list[dict[str, Any]]:
+def numbers(result: VerificationResult) -> list[dict[str, Any]]:
     """Return what a run says, wall times apart, as JSON that keeps every bit."""
     return [
         {name: value for name, value in row.items() if name != "wall_s"}
-        for row in json.loads(tk.verify(pattern, **settings).to_json())["results"]
+        for row in json.loads(result.to_json())["results"]
     ]
 
 
-def differences(first: int, second: int, pattern: str = "*") -> list[str]:
-    """Return the results whose verdicts, or whose controls' verdicts, two seeds do not agree on."""
-    one, other = (_verdicts(tk.verify(pattern, seed=seed)) for seed in (first, second))
+def differences(first: VerificationResult, second: VerificationResult) -> list[str]:
+    """Return the results whose verdicts, or whose controls' verdicts, two runs do not agree on."""
+    one, other = _verdicts(first), _verdicts(second)
     return [
         f"{name}: {one.get(name)} and {other.get(name)}" for name in one | other if one.get(name) != other.get(name)
     ]
