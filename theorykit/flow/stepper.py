@@ -45,8 +45,8 @@ class Stepper:
     Examples
     --------
     >>> import theorykit as tk
-    >>> net = tk.models.MLP((3, 4, 1), activation="z^2")
-    >>> data = tk.datasets.sparse_sign(n=4, d=3, k=1, seed=0)
+    >>> net = tk.models.MLP((10, 4, 1), activation="z^2")
+    >>> data = tk.datasets.sparse_sign(n=4, d=10, k=3, seed=0)
     >>> walk = Stepper(tk.Problem(net, data, log_alpha=5.0, log_weight_decay=-5.0), s_end=1.5)
     >>> walk.step()
     >>> while walk.running and walk.statistics("train_accuracy")["train_accuracy"] < 1.0:
