@@ -80,7 +80,7 @@ def _norm_and_energy(path: Path) -> tuple[float, float]:
     norm_drift, worst_norm, energy_drift = 0.0, 0.0, 0.0
     rows = max(1, _ENTRIES_AT_ONCE // (3 * path.reduction.problem.data.d))
     for segment in path.integration.segments:
-        starts, widths = _intervals(segment, _is_decaying(path))
+        starts, widths = _intervals(segment)
         for first in range(0, starts.size, rows):
             part = slice(first, first + rows)
             for residual, kept, energy in zip(*_residuals(path, segment, starts[part], widths[part]), strict=True):
@@ -90,10 +90,9 @@ def _norm_and_energy(path: Path) -> tuple[float, float]:
     return worst_norm, energy_drift
 
 
-def _intervals(segment: Segment, decaying: bool) -> tuple[Floats, Floats]:
-    """Return the steps of a segment, wide ones cut up: over them e^(-2 tau), or t, is no polynomial."""
-    narrow = segment.log_clock and decaying
-    parts = np.ones(segment.times.size) if narrow else np.maximum(1.0, np.ceil(segment.widths / _WIDEST))
+def _intervals(segment: Segment) -> tuple[Floats, Floats]:
+    """Return the steps of a segment, wide ones cut up: over them e^(-2 tau) is no polynomial."""
+    parts = np.ones(segment.times.size) if segment.log_clock else np.maximum(1.0, np.ceil(segment.widths / _WIDEST))
     owner = np.repeat(np.arange(parts.size), parts.astype(np.int64))
     position = np.arange(owner.size) - np.searchsorted(owner, owner)
     widths = segment.widths[owner] / parts[owner]

@@ -439,9 +439,13 @@ class _Terms:
 
 
 def _intervals(segment: Segment) -> Iterator[tuple[float, float]]:
-    """Yield the steps of a segment in its clock, wide ones cut up: over them e^(-2 tau) is no polynomial."""
+    """Yield the steps of a segment in its clock, wide ones cut up: over them e^(-2 tau), or t, is no polynomial.
+
+    In the clock of the loss everything is of order one.
+    """
+    widest = math.inf if segment.by_loss else _WIDEST
     for start, end in zip(segment.times, segment.ends, strict=True):
-        cuts = np.linspace(start, end, max(1, math.ceil((end - start) / _WIDEST)) + 1)
+        cuts = np.linspace(start, end, max(1, math.ceil((end - start) / widest)) + 1)
         yield from zip(map(float, cuts[:-1]), map(float, cuts[1:]), strict=True)
 
 
