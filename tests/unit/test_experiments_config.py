@@ -248,7 +248,7 @@ def test_bounds_are_those_of_the_flow():
     from theorykit.experiments import schema
     from theorykit.flow import api
 
-    assert (schema.TIGHTEST, schema.LOOSEST) == (api._TIGHTEST, api._LOOSEST_STREAMED)
+    assert (schema.TIGHTEST, schema.LOOSEST) == (api.TIGHTEST, api._LOOSEST_STREAMED)
 
 
 def test_a_file_without_profiles_says_so(tmp_path):

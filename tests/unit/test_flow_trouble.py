@@ -89,6 +89,25 @@ def test_too_few_steps_give_what_there_is(name):
         tk.gradient_flow(given, tau_end=2.0, max_steps=0, **settings)
 
 
+KINKS = tk.Problem(MLP((6, 3, 1), "relu"), SIGNS, log_alpha=0.0, log_weight_decay=-3.0), {}
+
+
+@pytest.mark.parametrize("name", [*FLOWS, "kinks"])
+def test_the_steps_a_flow_needs_are_enough_and_fewer_are_not(name):
+    given, settings = (FLOWS | {"kinks": KINKS})[name]
+
+    def steps(trajectory):
+        return max(trajectory.diagnostics["counts"][run]["steps"] for run in ("run", "companion"))
+
+    whole = tk.gradient_flow(given, tau_end=2.0, **settings)
+    assert whole.status == "reached_end"
+    if name == "kinks":
+        assert whole.diagnostics["counts"]["run"]["kinks"] > 0
+    assert tk.gradient_flow(given, tau_end=2.0, max_steps=steps(whole), **settings).status == "reached_end"
+    for fewer in (steps(whole) - 1, steps(whole) // 2):
+        assert steps(tk.gradient_flow(given, tau_end=2.0, max_steps=fewer, **settings)) == fewer
+
+
 def test_a_statistic_that_touches_a_level_has_two_crossings_or_none():
     given, _ = FLOWS["dual"]
     trajectory = tk.gradient_flow(given, tau_end=4.0)

@@ -7,8 +7,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -440,10 +441,13 @@ def _integrate_all(
             with ThreadPoolExecutor(len(tolerances)) as pool:
                 jobs = [pool.submit(engine.run, log_tau_end, rtol, shares.next()) for rtol in tolerances]
                 try:
-                    paths = [job.result() for job in jobs]
-                except BaseException:  # an interrupt above all: the runs end at their next step
-                    shares.stopped = True
+                    wait(jobs, return_when=FIRST_EXCEPTION)  # whichever fails first, not the first in the list
+                    failures = [job.exception() for job in jobs if job.done()]
+                    shares.failure = next((failure for failure in failures if failure is not None), None)
+                except BaseException as failure:  # an interrupt of this thread: the runs end at their next step
+                    shares.failure = failure
                     raise
+                paths = [job.result() for job in jobs]
         else:
             paths = [engine.run(log_tau_end, rtol, shares.next()) for rtol in tolerances]
     if any(path is None for path in paths):
@@ -457,18 +461,24 @@ class _Shares:
     """Join the progress of several runs into one fraction, and end them where one of them has failed."""
 
     def __init__(self, progress: Callable[[float], None] | None, runs: int) -> None:
-        self.progress, self.done, self.stopped = progress, [0.0] * runs, False
-        self.runs = iter(range(runs))
+        self.progress, self.done = progress, [0.0] * runs
+        self.failure: BaseException | None = None
+        self.runs, self.lock = iter(range(runs)), Lock()
 
     def next(self) -> Callable[[float], None]:
         """Return the callback of the next run."""
         index = next(self.runs)
 
         def report(fraction: float) -> None:
-            if self.stopped:
-                raise KeyboardInterrupt
-            self.done[index] = fraction
-            if self.progress is not None:
-                self.progress(sum(self.done) / len(self.done))
+            with self.lock:  # once one callback has raised, no other is called
+                if self.failure is not None:
+                    raise self.failure
+                self.done[index] = fraction
+                try:
+                    if self.progress is not None:
+                        self.progress(sum(self.done) / len(self.done))
+                except BaseException as failure:
+                    self.failure = failure
+                    raise
 
         return report

@@ -311,6 +311,11 @@ class Run:
         ended = self._follow(record, flow) if record.t.size > 0 else False
         if ended or flow.status is not Status.RUNNING:
             self._end(flow)
+        taken = self.steps + (len(self.records) if self.flow is not None else 0)
+        if self.status is Status.RUNNING and (self.entries > _MOST_ENTRIES or taken >= self.max_steps):
+            self.status = Status.MAX_STEPS
+            if self.flow is not None:
+                self._end(flow)
 
     def begin(self) -> None:
         """Begin a segment, up to where its frame and its clock are surely right."""
@@ -329,11 +334,7 @@ class Run:
         self.entries += record.dense.size + record.y.size
         self._take(record, flow)
         self._note_slaving(before)
-        if self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock():
-            return True
-        if self.entries > _MOST_ENTRIES or self.steps + len(self.records) >= self.max_steps:
-            self.status = Status.MAX_STEPS
-        return self.status is not Status.RUNNING
+        return self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock()
 
     def _end(self, flow: Integrator) -> None:
         """End a segment: all is over, or another frame, clock, piece or treatment of the residual begins."""
