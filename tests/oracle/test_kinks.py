@@ -51,6 +51,17 @@ def test_sliding_against_subgradient_steps():
     assert gaps[1] < 0.3 * gaps[0]
 
 
+def test_slopes_far_from_those_of_the_piece_are_found():
+    """From the ends of their intervals Newton's method on cosines did not come to them; that on products does."""
+    data = tk.datasets.sparse_sign(n=4, d=6, k=1, seed=0)
+    problem = tk.Problem(MLP((6, 3, 1)), data, loss="logistic", log_alpha=2.0, log_weight_decay=-3.0, seed=2)
+    flow = tk.gradient_flow(problem, tau_end=2.0).raise_for_status()
+    assert flow.counts["run"]["kinks"] >= 3
+    unit, log_norm = flow.parameters(-1)
+    gap = np.linalg.norm(subgradient_steps(problem, 2.0, 64_000) - unit * np.exp(log_norm))
+    assert gap < 1e-4 * np.exp(log_norm)
+
+
 @pytest.mark.parametrize(("loss", "weight_decay"), [("exponential", 1e-3), ("exponential", 0.0), ("squared", 1e-3)])
 def test_errors_cover_a_tighter_run_and_identities_hold(loss, weight_decay):
     problem = problem_of(MLP((4, 4, 1)), loss, 4, 1, alpha=10.0, weight_decay=weight_decay)

@@ -79,20 +79,34 @@ def _kinked(field: Field) -> Kinked:
     return cast(Kinked, field.problem.model)  # asked once, in `sides`
 
 
-def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
-    """Return the cosines between normals and force at some kinks with these slopes there, shape (k,)."""
+class Rates(NamedTuple):
+    """The products of normals and force at some kinks, shape (k,), and those of their norms."""
+
+    products: Floats
+    sizes: Floats
+
+    @property
+    def cosines(self) -> Floats:
+        """The cosines between normals and force, shape (k,)."""
+        out: Floats = self.products / np.maximum(self.sizes, 1e-300)
+        return out
+
+
+def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Rates:
+    """Return the rates at which a flow with these slopes at some kinks leaves them."""
     now = field.on_piece(kinks, slopes)
+    assert now.inputs.piece is not None
+    if not np.all(np.isfinite(now.inputs.piece)):  # no slopes hold the flow on some kink
+        return Rates(np.full(len(kinks), np.nan), np.ones(len(kinks)))
     gradients, pull = normals(now, log_tau, x, kinks), now.pull(log_tau, x)
-    sizes = np.linalg.norm(gradients, axis=1) * float(np.linalg.norm(pull))
-    cosines: Floats = gradients @ pull / np.maximum(sizes, 1e-300)
-    return cosines
+    return Rates(gradients @ pull, np.linalg.norm(gradients, axis=1) * float(np.linalg.norm(pull)))
 
 
 def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
-    """Return the derivatives of the rates in the slopes, shape (k, k)."""
+    """Return the derivatives of the products in the slopes, shape (k, k)."""
     columns = []
     for unit in np.eye(slopes.size):
-        up, down = (rates(field, log_tau, x, kinks, slopes + sign * _STEP * unit) for sign in (1.0, -1.0))
+        up, down = (rates(field, log_tau, x, kinks, slopes + sign * _STEP * unit).products for sign in (1.0, -1.0))
         columns.append((up - down) / (2.0 * _STEP))
     return np.array(columns).T
 
@@ -102,25 +116,30 @@ def holding_slopes(
 ) -> Floats:
     """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
 
-    By Broyden's method from the response at the start of a stretch where that is given; by Newton's where that fails.
+    By Broyden's method from the response at the start of a stretch where that is given; by Newton's where that fails,
+    from the slopes of the piece and from the middle. The products are of first order in each slope where residuals are
+    not slaved, so that one step of Newton's is enough for kinks of one layer.
     """
     assert field.inputs.piece is not None
-    for start in [None] if response is None else [response, None]:
-        slopes = field.inputs.piece[list(kinks)]
+    piece = field.inputs.piece[list(kinks)]
+    attempts = [*([] if response is None else [(response, piece)]), (None, piece), (None, np.full_like(piece, 0.5))]
+    for start, first in attempts:
+        slopes = first
         rate = rates(field, log_tau, x, kinks, slopes)
         matrix = np.zeros(0) if start is None else start.copy()
         for _ in range(_ITERATIONS):
-            if np.max(np.abs(rate)) <= _SOLVED:
+            if np.max(np.abs(rate.cosines)) <= _SOLVED:
                 return slopes
             if start is None:
                 matrix = responses(field, log_tau, x, kinks, slopes)
-            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate))):
+            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate.products))):
                 break
-            move = np.clip(slopes - np.linalg.lstsq(matrix, rate)[0], *_RANGE) - slopes
+            move = np.clip(slopes - np.linalg.lstsq(matrix, rate.products)[0], *_RANGE) - slopes
             slopes, before = slopes + move, rate
             rate = rates(field, log_tau, x, kinks, slopes)
-            matrix += np.outer(rate - before - matrix @ move, move) / max(float(move @ move), 1e-300)
-    return np.full_like(slopes, np.nan)
+            change = rate.products - before.products
+            matrix += np.outer(change - matrix @ move, move) / max(float(move @ move), 1e-300)
+    return np.full_like(piece, np.nan)
 
 
 def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tuple[Floats, Floats]:
@@ -272,7 +291,7 @@ def _choice(
         now = solved(slopes)
         assert now.inputs.piece is not None
         slopes = now.inputs.piece[list(kinks)]
-        rate = rates(field, log_tau, x, kinks, slopes)
+        rate = rates(field, log_tau, x, kinks, slopes).cosines
         if not np.all(np.isfinite(rate)):
             return None
         ends = np.where(slopes == low, rate > _TIE, rate < -_TIE)
@@ -285,7 +304,7 @@ def _choice(
             continue
         other = slopes.copy()
         other[first] = 1.0 if slopes[first] == low else low
-        there = float(rates(solved(other), log_tau, x, [kinks[first]], other[[first]])[0])
+        there = float(rates(solved(other), log_tau, x, [kinks[first]], other[[first]]).products[0])
         if there * (other[first] - slopes[first]) >= 0.0:
             slopes = other
         else:
