@@ -62,6 +62,24 @@ def test_slopes_far_from_those_of_the_piece_are_found():
     assert gap < 1e-4 * np.exp(log_norm)
 
 
+@pytest.mark.parametrize(
+    ("widths", "n", "seed", "loss", "log_alpha", "log_weight_decay", "tau_end"),
+    [
+        ((6, 5, 1), 4, 87, "logistic", 1.4042247861158437, -3.287867627666907, 1.0),  # its slopes are two changes away
+        ((3, 4, 1), 5, 23, "exponential", -0.4311, -2.3872, 6.0),  # units that are off graze the kinks they came to
+        ((3, 2, 6, 1), 6, 79, "squared", -0.8212671951387881, -4.650112838844011, 0.1),  # kinks of pairs of units
+    ],
+)
+def test_flows_go_on_from_crowds_of_kinks(widths, n, seed, loss, log_alpha, log_weight_decay, tau_end):
+    data = tk.datasets.sparse_sign(n=n, d=widths[0], k=1, seed=seed)
+    logs = {"log_alpha": log_alpha, "log_weight_decay": log_weight_decay}
+    problem = tk.Problem(MLP(widths), data, loss, seed=seed, **logs)
+    flow, tighter = (tk.gradient_flow(problem, tau_end=tau_end, rtol=rtol).raise_for_status() for rtol in (1e-6, 1e-8))
+    assert flow.counts["run"]["kinks"] >= 2
+    (unit, _), (there, _) = flow.parameters(-1), tighter.parameters(-1)
+    assert np.linalg.norm(unit - there) < 1e-5
+
+
 @pytest.mark.parametrize(("loss", "weight_decay"), [("exponential", 1e-3), ("exponential", 0.0), ("squared", 1e-3)])
 def test_errors_cover_a_tighter_run_and_identities_hold(loss, weight_decay):
     problem = problem_of(MLP((4, 4, 1)), loss, 4, 1, alpha=10.0, weight_decay=weight_decay)

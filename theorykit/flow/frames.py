@@ -59,6 +59,8 @@ class Field:
         The kinks along which the flow slides.
     resting : tuple of int
         Kinks that it cannot leave while it slides along those, whatever their slopes.
+    grazing : tuple of int
+        Kinks that it is on and moves along without being held there, as those of a unit that is off for every sample.
     response : ndarray, shape (k, k), or None
         How the rates at the held kinks answered to their slopes where the flow began to slide along them.
     """
@@ -69,6 +71,7 @@ class Field:
     log_clock: bool
     held: tuple[int, ...] = ()
     resting: tuple[int, ...] = ()
+    grazing: tuple[int, ...] = ()
     response: Floats | None = None
 
     @property
@@ -138,7 +141,7 @@ class Field:
         assert self.inputs.piece is not None
         piece = self.inputs.piece.copy()
         piece[list(kinks)] = slopes
-        return replace(self, inputs=replace(self.inputs, piece=piece), held=(), resting=())
+        return replace(self, inputs=replace(self.inputs, piece=piece), held=(), resting=(), grazing=())
 
     def sliding(self, log_tau: float, x: Floats) -> Self:
         """Return the field at one point, with the slopes that keep the flow on the kinks that it slides along."""

@@ -10,13 +10,16 @@ flow goes on as a solution of the differential inclusion of Clarke's subgradient
   dtheta/dtau = -theta + force and in the kernel frame that is grad g_j . force = 0, since g_j is homogeneous.
 
 The slopes at several kinks at once are found by iteration at every evaluation. Sliding ends where a slope leaves its
-interval. Kinks whose normals depend on those of held ones (two samples that see one active unit) rest on them.
+interval. Kinks whose normals depend on those of held ones (two samples that see one active unit) rest on them. A unit
+that is off for every sample only shrinks, and grazes the kink that it came to: what is left of g there is round-off and
+the errors of steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations, groupby, islice, product
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -35,10 +38,13 @@ _ITERATIONS = 25  # for slopes
 _RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
 _SOLVED = 1e-14  # cosine between a normal and the force
+_STUCK = 1e-15  # move of the slopes that leads nowhere
 _NOISE = 1e-14  # of a preactivation relative to the largest one
+_GRAZING = 1e-12  # part of the largest preactivation up to which the flow grazes a kink that it moves along
 _TIE = 1e-11  # cosine between normal and force below which the flow is taken to be along the kink
 _DEPENDENT = 1e-9  # part of a normal outside the span of others below which it lies in it
-_PIVOTS = 200
+_TRIES = 2000
+_AGREE = 1e-6  # difference of two forces, relative to them, up to which they are the same
 
 At = Callable[[float], tuple[float, Floats]]
 """The path of a step: from the clock to log tau and the state."""
@@ -135,6 +141,8 @@ def holding_slopes(
             if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate.products))):
                 break
             move = np.clip(slopes - np.linalg.lstsq(matrix, rate.products)[0], *_RANGE) - slopes
+            if np.max(np.abs(move)) <= _STUCK:
+                break
             slopes, before = slopes + move, rate
             rate = rates(field, log_tau, x, kinks, slopes)
             change = rate.products - before.products
@@ -170,6 +178,7 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
     assert piece is not None
     margin, noises = np.where(piece == 1.0, g, -g), np.full(g.size, noise)
     margin[list(field.resting)] = np.inf
+    margin[list(field.grazing)] += _GRAZING / _NOISE * noise
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
         slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
@@ -248,7 +257,9 @@ def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tu
     """
     assert field.inputs.piece is not None
     g, noise = distances(field, log_tau, x)
-    kinks = sorted({*field.held, *field.resting, *met, *map(int, np.flatnonzero(np.abs(g) <= noise))})
+    near = np.full(g.size, noise)
+    near[list(field.grazing)] = _GRAZING / _NOISE * noise  # others have left on the side that they were on
+    kinks = sorted({*field.held, *field.resting, *met, *map(int, np.flatnonzero(np.abs(g) <= near))})
     gradients = normals(field, log_tau, x, kinks)
     kinks = [kink for kink, gradient in zip(kinks, gradients, strict=True) if np.any(gradient)]
     if not kinks:
@@ -264,49 +275,103 @@ def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tu
     gradients = normals(field, log_tau, x, kinks)
     apart = gradients - gradients @ np.linalg.pinv(gradients[free]) @ gradients[free]
     resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
-    held, rest = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting))
+    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).cosines) <= _TIE)
+    held, rest, grazing = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting, tied))
     response = responses(field, log_tau, x, held, slopes[free]) if held else None
-    return replace(field, held=held, resting=rest, response=response), x
+    return replace(field, held=held, resting=rest, grazing=grazing, response=response), x
 
 
-def _choice(
-    field: Field, log_tau: float, x: Floats, kinks: Sequence[int], free: NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]] | None:
+Choice = tuple[Floats, NDArray[np.bool_]]
+"""Slopes at some kinks, and which of these are held there."""
+
+
+def _choice(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], free: NDArray[np.bool_]) -> Choice | None:
     """Return slopes that the flow can go on with, each at the end that it is driven to or held, and which are held.
 
-    By pivoting on the first one that is wrong, which ends where the responses form a P-matrix (kinks of one unit).
+    By pivoting, and where that comes to no end by trying what differs least from where the flow comes from.
     """
     low = float(_kinked(field).slopes([-1.0])[0])
     assert field.inputs.piece is not None
     slopes = field.inputs.piece[list(kinks)]
     slopes[~free] = np.where(slopes[~free] < 0.5 * (low + 1.0), low, 1.0)  # what was held and is met has come to an end
+    crossing = _Crossing(field, log_tau, x, kinks, low)
+    return crossing.pivoted(slopes.copy(), free.copy()) or crossing.searched(slopes, free)
 
-    def solved(slopes: Floats) -> Field:
+
+class _Crossing(NamedTuple):
+    """A point on some kinks, and the lower end of the intervals of their slopes."""
+
+    field: Field
+    log_tau: float
+    x: Floats
+    kinks: Sequence[int]
+    low: float
+
+    def solved(self, slopes: Floats, free: NDArray[np.bool_]) -> Field:
         """Return the field with these slopes, those of the free kinks such that they are held."""
-        now = field.on_piece(kinks, slopes)
-        own = [kink for kink, slides in zip(kinks, free, strict=True) if slides]
-        return now.on_piece(own, holding_slopes(now, log_tau, x, own)) if own else now
+        now = self.field.on_piece(self.kinks, slopes)
+        own = [kink for kink, slides in zip(self.kinks, free, strict=True) if slides]
+        return now.on_piece(own, holding_slopes(now, self.log_tau, self.x, own)) if own else now
 
-    for _ in range(_PIVOTS):
-        now = solved(slopes)
+    def judged(self, slopes: Floats, free: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_] | None]:
+        """Return the slopes, those of the free kinks held, and which are wrong; None where nothing holds the flow."""
+        now = self.solved(slopes, free)
         assert now.inputs.piece is not None
-        slopes = now.inputs.piece[list(kinks)]
-        rate = rates(field, log_tau, x, kinks, slopes).cosines
+        slopes = now.inputs.piece[list(self.kinks)]
+        rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).cosines
         if not np.all(np.isfinite(rate)):
-            return None
-        ends = np.where(slopes == low, rate > _TIE, rate < -_TIE)
-        wrong = np.where(free, (slopes < low) | (slopes > 1.0), ends)
-        if not np.any(wrong):
-            return slopes, free
-        first = int(np.flatnonzero(wrong)[0])
-        if free[first]:
-            slopes[first], free[first] = (low if slopes[first] < low else 1.0), False
-            continue
-        other = slopes.copy()
-        other[first] = 1.0 if slopes[first] == low else low
-        there = float(rates(solved(other), log_tau, x, [kinks[first]], other[[first]]).products[0])
-        if there * (other[first] - slopes[first]) >= 0.0:
-            slopes = other
-        else:
-            free[first] = True
-    return None
+            return slopes, None
+        ends = np.where(slopes == self.low, rate > _TIE, rate < -_TIE)
+        return slopes, np.where(free, (slopes < self.low) | (slopes > 1.0), ends)
+
+    def pivoted(self, slopes: Floats, free: NDArray[np.bool_]) -> Choice | None:
+        """Pivot on the first one that is wrong, which ends where the responses form a P-matrix (kinks of one unit)."""
+        been = set()
+        while (state := tuple(np.where(free, np.nan, slopes).astype(str))) not in been:
+            been.add(state)
+            slopes, wrong = self.judged(slopes, free)
+            if wrong is None:
+                return None
+            if not np.any(wrong):
+                return slopes, free
+            first = int(np.flatnonzero(wrong)[0])
+            if free[first]:
+                slopes[first], free[first] = (self.low if slopes[first] < self.low else 1.0), False
+                continue
+            other = slopes.copy()
+            other[first] = 1.0 if slopes[first] == self.low else self.low
+            now = self.solved(other, free)
+            there = float(rates(now, self.log_tau, self.x, [self.kinks[first]], other[[first]]).products[0])
+            if there * (other[first] - slopes[first]) >= 0.0:
+                slopes = other
+            else:
+                free[first] = True
+        return None
+
+    def searched(self, slopes: Floats, free: NDArray[np.bool_]) -> Choice | None:
+        """Try both ends and holding at one kink, at two, ...: what the flow can go on with need not be near.
+
+        None, too, where those with as many changes do not agree on where it goes.
+        """
+        tries = islice(self._others(slopes, free), _TRIES)
+        for _, others in groupby(tries, key=lambda other: other[0]):
+            found: list[Choice] = []
+            for _, other, held in others:
+                other, wrong = self.judged(other, held)
+                if wrong is not None and not np.any(wrong):
+                    found.append((other, held))
+            if found:
+                pulls = [self.field.on_piece(self.kinks, other).pull(self.log_tau, self.x) for other, _ in found]
+                agree = all(np.linalg.norm(pull - pulls[0]) <= _AGREE * np.linalg.norm(pulls[0]) for pull in pulls)
+                return found[0] if agree else None
+        return None
+
+    def _others(self, slopes: Floats, free: NDArray[np.bool_]) -> Iterator[tuple[int, Floats, NDArray[np.bool_]]]:
+        """Yield numbers of kinks, slopes that differ there, and which are held."""
+        for count in range(1, len(self.kinks) + 1):
+            for some in combinations(range(len(self.kinks)), count):
+                for states in product((self.low, 1.0, None), repeat=count):
+                    other, held = slopes.copy(), free.copy()
+                    other[list(some)] = [0.5 if state is None else state for state in states]
+                    held[list(some)] = [state is None for state in states]
+                    yield count, other, held

@@ -128,7 +128,7 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
     """Return a stretch of the flow."""
     notes = {
         "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
-        "resting": field.resting, "method": method, "by_loss": by_loss,
+        "resting": field.resting, "grazing": field.grazing, "method": method, "by_loss": by_loss,
         "degrees": [record.dense.shape[1] for record in records],
     }  # fmt: skip
     nothing = np.zeros(0)
@@ -144,13 +144,13 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
 
 def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Segment:
     notes = json.loads(str(arrays["notes"]))
-    held = tuple(notes["held"])
+    held, resting, grazing = (tuple(notes[name]) for name in ("held", "resting", "grazing"))
     inputs = run.field.inputs
     if arrays["piece"].size:
         inputs = replace(inputs, piece=arrays["piece"])
     response = arrays["response"].reshape(len(held), len(held)) if held else None
     kind = SlavedField if notes["slaved"] else Field
-    field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, tuple(notes["resting"]), response)
+    field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
     n, start, records = run.x.size + notes["by_loss"], 0, []
     for k, degree in enumerate(notes["degrees"]):
         dense: Floats = arrays["dense"][start : start + degree * n].reshape(1, degree, n)
