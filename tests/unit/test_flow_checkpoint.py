@@ -1,4 +1,4 @@
-"""Checkpoints of flows in their frames: killed and resumed to the same bits, damaged files refused."""
+"""Checkpoints of flows, in frames and in the dual reduction: killed, resumed to the same bits, damaged ones refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import theorykit as tk
-from theorykit.flow.model_flow import Run
+from theorykit.flow import model_flow, reduction
 from theorykit.models import MLP, DiagonalNet
 
 _RELU = """
@@ -39,29 +39,47 @@ FLOWS = {
 }
 
 
+def diagonal(loss: str, n: int, d: int, log_alpha: float, degree: int = 2) -> tk.Problem:
+    rng = np.random.default_rng(2)
+    X, labels = rng.standard_normal((n, d)), rng.choice([-1.0, 1.0], n)
+    data = tk.Dataset.from_arrays(X, labels, task="regression" if loss == "squared" else "classification")
+    net = DiagonalNet(d=d, degree=degree)
+    return tk.Problem(net, data, loss=loss, log_alpha=log_alpha, log_weight_decay=-log_alpha)
+
+
+DUAL = {
+    "both frames": (diagonal("exponential", 8, 40, 300.0, 3), {"s_end": 1.4}),
+    "span": (diagonal("logistic", 20, 6, 5.0), {"s_end": 1.5}),
+    "turned axes": (diagonal("squared", 8, 20, 30.0), {"s_end": 1.4}),
+}
+
+
 class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", list(FLOWS))
+@pytest.mark.parametrize("name", [*FLOWS, *DUAL])
 def test_resumed_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, end = FLOWS[name]
+    problem, end = FLOWS[name] if name in FLOWS else DUAL[name]
+    run = model_flow.Run if name in FLOWS else reduction.Run
+    deaths = (7, 25, 11) if name in FLOWS else (2, 3, 5, 4)  # in the run, then in the run or its companion
     settings = {"rtol": 1e-5, "save": tk.SaveAt(num=5), "events": [tk.Crossing("log_norm", 1.0)], **end}
+    monkeypatch.setattr(reduction, "_CHUNK", 5)
     whole = tk.gradient_flow(problem, **settings)
     assert whole.status == "reached_end"
-    path, step = tmp_path / "state.npz", Run.step
-    for death in (7, 25, 11):  # in the run, then in the run or its companion
+    path, step = tmp_path / "state.npz", run.step
+    for death in deaths:
         left = iter(range(death))
 
-        def dying(run: Run, left=left) -> None:
+        def dying(self, left=left) -> None:
             if next(left, None) is None:
                 raise KilledError
-            step(run)
+            step(self)
 
-        monkeypatch.setattr(Run, "step", dying)
+        monkeypatch.setattr(run, "step", dying)
         with pytest.raises(KilledError):
             tk.gradient_flow(problem, checkpoint=path, checkpoint_every=0.0, **settings)
-    monkeypatch.setattr(Run, "step", step)
+    monkeypatch.setattr(run, "step", step)
     again = tk.gradient_flow(problem, checkpoint=path, **settings)
     for key, values in whole.stats.items():
         assert np.array_equal(values, again.stats[key], equal_nan=True), key
@@ -71,6 +89,18 @@ def test_resumed_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest
     assert again.counts == whole.counts
     assert again.message == whole.message
     assert again.diagnostics == whole.diagnostics
+
+
+@pytest.mark.parametrize("name", list(DUAL))
+def test_the_dual_steps_do_not_depend_on_how_many_are_taken_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, end = DUAL[name]
+    whole = tk.gradient_flow(problem, **end)
+    assert whole.counts["run"]["steps"] > 20
+    monkeypatch.setattr(reduction, "_CHUNK", 1)
+    again = tk.gradient_flow(problem, **end)
+    assert again.counts == whole.counts
+    for key, values in whole.stats.items():
+        assert np.array_equal(values, again.stats[key], equal_nan=True), key
 
 
 def test_resumed_after_the_process_is_killed(tmp_path: Path) -> None:
@@ -112,7 +142,3 @@ def test_bad_input(tmp_path: Path) -> None:
         tk.gradient_flow(problem, tau_end=0.2, checkpoint="/nowhere/state.npz")
     with pytest.raises(tk.InputError, match="checkpoint_every"):
         tk.gradient_flow(problem, tau_end=0.2, checkpoint=tmp_path / "a.npz", checkpoint_every=-1.0)
-    data = tk.datasets.sparse_sign(n=4, d=10, k=3, seed=0)
-    dual = tk.Problem(DiagonalNet(d=10), data, log_alpha=30.0, log_weight_decay=-30.0)
-    with pytest.raises(tk.InputError, match="dual reduction"):
-        tk.gradient_flow(dual, s_end=0.1, checkpoint=tmp_path / "a.npz")

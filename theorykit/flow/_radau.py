@@ -22,7 +22,7 @@ _GAMMA, _MU = RADAU_IIA_5.gamma, RADAU_IIA_5.mu.conjugate()
 RUNNING, REACHED_END, MONITOR_STOPPED, STEP_TOO_SMALL, NOT_FINITE = range(5)
 
 # state[...] carried from chunk to chunk
-H, H_OLD, ERROR_OLD, ETA, HAVE_PREDICTOR, H_SAFE = range(6)
+H, H_OLD, ERROR_OLD, ETA, HAVE_PREDICTOR, H_SAFE, BEGUN, FRESH_JACOBIAN, FACTORED_H = range(9)
 # counts[...]
 STEPS, REJECTED, RHS_BATCHES, JACOBIANS, FACTORISATIONS = range(5)
 
@@ -88,6 +88,8 @@ def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pa
         float64,
         VECTOR,
         MATRIX,
+        VECTOR,
+        MATRIX,
         INTEGERS,
         PACK,
         VECTOR,
@@ -98,28 +100,30 @@ def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pa
     nogil=True,
 )
 def advance(
-    rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, counts, pack, times, widths, values, dense
+    rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, f, j, counts, pack, times, widths, values, dense
 ):
     """Take accepted steps (none wider than `widest`) until the end, the monitor's word, trouble, or a full record.
 
-    y (r,) and `state`, `last` (3, r) are updated in place; the record of each step is its start time, its width, its
-    start value (r,) and its dense coefficients (3, r). Returns (steps recorded, status).
+    y (r,) and what is carried on to the next call are updated in place: `state`, the last dense coefficients `last`
+    (3, r), the derivative f (r,) and the Jacobian j (r, r); `state` is zero but for H, ETA and H_SAFE before the first
+    one. The record of each step is its start time, its width, its start value (r,) and its dense coefficients (3, r).
+    How many steps are taken in one call makes no difference. Returns (steps recorded, status).
     """
     r = y.shape[0]
     tolerance = max(10.0 * 2.2e-16 / rtol, min(0.03, rtol**0.25))
     single_time, single_y, single_f = np.empty(1), np.empty((1, r)), np.empty((1, r))
-    single_time[0] = t
-    single_y[0] = y
-    rhs(single_time, single_y, pack, single_f)
-    f = single_f[0].copy()
-    if not np.all(np.isfinite(f)):
-        return 0, NOT_FINITE
-    j = np.empty((r, r))
-    jac(t, y, pack, j)
-    counts[RHS_BATCHES] += 1
-    counts[JACOBIANS] += 1
-    fresh_jacobian = True
-    factored_h = 0.0
+    if state[BEGUN] == 0.0:
+        single_time[0] = t
+        single_y[0] = y
+        rhs(single_time, single_y, pack, single_f)
+        f[:] = single_f[0]
+        if not np.all(np.isfinite(f)):
+            return 0, NOT_FINITE
+        jac(t, y, pack, j)
+        counts[RHS_BATCHES] += 1
+        counts[JACOBIANS] += 1
+        state[BEGUN] = state[FRESH_JACOBIAN] = 1.0
+    inverted = False
     real_inverse = np.empty((r, r))
     complex_inverse = np.empty((r, r), dtype=np.complex128)
     identity = np.eye(r)
@@ -135,14 +139,15 @@ def advance(
             final = t + h >= t_end - smallest
             if final:
                 h = t_end - t
-            if h != factored_h:
+            if h != state[FACTORED_H] or not inverted:
                 matrix = _GAMMA / h * identity - j
                 if not np.all(np.isfinite(matrix)):
                     return recorded, NOT_FINITE
                 real_inverse[:, :] = np.linalg.inv(matrix)
                 complex_inverse[:, :] = np.linalg.inv(_MU / h * identity - j)
-                factored_h = h
-                counts[FACTORISATIONS] += 1
+                if h != state[FACTORED_H]:
+                    counts[FACTORISATIONS] += 1
+                state[FACTORED_H], inverted = h, True
             z = np.empty((3, r))
             if state[HAVE_PREDICTOR] == 0.0:
                 for s in range(3):
@@ -162,11 +167,11 @@ def advance(
             if not converged:
                 counts[REJECTED] += 1
                 state[ETA] = 1.0
-                if not fresh_jacobian:
+                if state[FRESH_JACOBIAN] == 0.0:
                     jac(t, y, pack, j)
                     counts[JACOBIANS] += 1
-                    fresh_jacobian = True
-                    factored_h = 0.0
+                    state[FRESH_JACOBIAN] = 1.0
+                    state[FACTORED_H] = 0.0
                 else:
                     state[H_SAFE] = 0.8 * h  # remembered, and forgotten slowly: else every second step would fail
                     h *= 0.5
@@ -224,11 +229,11 @@ def advance(
             return recorded, MONITOR_STOPPED
         # the derivative at the new point is that of the collocation polynomial: its error is the Newton iteration's,
         # and it spares one evaluation a step
-        f = (q[0] + 2.0 * q[1] + 3.0 * q[2]) / h
-        fresh_jacobian = False
+        f[:] = (q[0] + 2.0 * q[1] + 3.0 * q[2]) / h
+        state[FRESH_JACOBIAN] = 0.0
         if refresh:
             jac(t, y, pack, j)
             counts[JACOBIANS] += 1
-            fresh_jacobian = True
-            factored_h = 0.0
+            state[FRESH_JACOBIAN] = 1.0
+            state[FACTORED_H] = 0.0
     return recorded, RUNNING

@@ -50,6 +50,9 @@ class Engine(Protocol):
     def large(self) -> bool:
         """Whether two runs side by side gain more than they disturb each other."""
 
+    def keep(self, path: str | os.PathLike[str], every: float, what: Sequence[Any]) -> None:
+        """Have the states of the runs kept in a file."""
+
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> FlowPath | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
 
@@ -162,8 +165,8 @@ def gradient_flow(
         Whether the companion run is made ("streamed" only). Without it there are no error estimates, and the settings
         say so.
     checkpoint : path
-        File for the state of the flow, about every `checkpoint_every` seconds (not for "dual"). If it exists, the same
-        call goes on from there, to the same bits.
+        File for the state of the flow, about every `checkpoint_every` seconds. If it exists, the same call goes on
+        from there, to the same bits.
     checkpoint_every : float
         Seconds.
     max_steps : int, optional
@@ -250,7 +253,7 @@ def gradient_flow(
     began, engine.max_steps = time.perf_counter(), max_steps
     if checkpoint is not None:
         what = [problem.settings, method, log_tau_end, tolerances, *([] if max_steps is None else [max_steps])]
-        _keep(engine, checkpoint, checkpoint_every, what)
+        engine.keep(checkpoint, checkpoint_every, [*what, __version__])
     paths = _integrate_all(engine, log_tau_end, tolerances, progress)
     wall = time.perf_counter() - began
     path, other = paths[:2]
@@ -319,18 +322,6 @@ def _engine(problem: Problem, directions: Mapping[str, Floats], method: str) -> 
     from theorykit.flow.model_path import ModelEngine
 
     return ModelEngine(problem, directions, method)
-
-
-def _keep(engine: Engine, path: str | os.PathLike[str], every: float, what: list[Any]) -> None:
-    """Have the states of the runs kept in a file."""
-    from theorykit.flow.model_checkpoint import Keeper
-    from theorykit.flow.model_path import ModelEngine
-
-    if not isinstance(engine, ModelEngine):
-        raise InputError(
-            "checkpoint", "it with the dual reduction of a diagonal net", "no checkpoint: it takes seconds"
-        )
-    engine.keeper = Keeper(path, every, [*what, __version__])
 
 
 def log_end(problem: Problem, s_end: float | None, tau_end: float | None, log_t_end: float | None) -> float:

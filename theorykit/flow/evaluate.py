@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,16 @@ from theorykit.flow.reduction import (
     Frame,
     Integration,
     Reduction,
+    Run,
     Segment,
     Status,
-    integrate,
     reduce,
 )
 from theorykit.losses import SQUARED, log_loss, loss_code
 from theorykit.models import Inputs
+
+if TYPE_CHECKING:
+    from theorykit.flow.keeper import Keeper
 
 Floats = NDArray[np.float64]
 
@@ -288,6 +292,7 @@ class DualEngine:
         self.directions = directions
         self.reduction = reduce(problem)
         self.max_steps: int | None = None
+        self.keeper: Keeper[Run] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -309,9 +314,25 @@ class DualEngine:
         """Whether the data are."""
         return self.reduction.problem.data.X.size >= _LARGE
 
+    def keep(self, path: str | os.PathLike[str], every: float, what: Sequence[Any]) -> None:
+        """Have the states of the runs kept in a file."""
+        from theorykit.flow.dual_checkpoint import pack, unpack
+        from theorykit.flow.keeper import Keeper
+
+        self.keeper = Keeper(path, every, what, pack, unpack)
+
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> Path | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
-        integration = integrate(self.reduction, log_tau_end, rtol, progress, self.max_steps or MOST_STEPS)
+        run = Run(self.reduction, log_tau_end, rtol, self.max_steps or MOST_STEPS)
+        if self.keeper is not None:
+            self.keeper.resume(rtol, run)
+        while run.status is None:
+            run.step()
+            if progress is not None:
+                progress(run.fraction)
+            if self.keeper is not None:
+                self.keeper.keep(rtol, run, last=run.status is not None)
+        integration = run.result()
         return Path(self.reduction, integration, self.directions) if integration.segments else None
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,54 +13,11 @@ from numpy.typing import NDArray
 
 from theorykit._numerics.serial import plain
 from theorykit.flow.frames import Field, Floats
+from theorykit.flow.keeper import Arrays, under
 from theorykit.flow.model_flow import Run, Segment
-from theorykit.flow.ode import checkpoint
 from theorykit.flow.ode.methods import Record
 from theorykit.flow.ode.stepping import Status
 from theorykit.flow.slaved import SlavedField
-
-Arrays = dict[str, NDArray[Any]]
-
-
-class Keeper:
-    """Keeps the states of several runs of one flow in a file.
-
-    Parameters
-    ----------
-    path : path
-    every : float
-        Seconds between two writings.
-    what : list
-        All that the runs depend on, as plain numbers and words.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], every: float, what: Sequence[Any]) -> None:
-        self.path, self.every = path, every
-        self.fingerprint = hashlib.sha256(json.dumps(plain(list(what))).encode()).hexdigest()
-        self.kept = checkpoint.read(path, self.fingerprint) or {"fingerprint": np.array(self.fingerprint)}
-        self.lock = threading.Lock()
-        self._write()  # a path that cannot be written shows before the work
-
-    def resume(self, run: Run) -> None:
-        """Bring a run to where it was written, if it was."""
-        prefix = f"{run.rtol!r}/"
-        arrays = {name.removeprefix(prefix): array for name, array in self.kept.items() if name.startswith(prefix)}
-        if arrays:
-            unpack(run, arrays)
-
-    def keep(self, run: Run) -> None:
-        """Write the state of a run: where it is time for it, and at its end."""
-        if run.status is Status.RUNNING and time.perf_counter() - self.written < self.every:
-            return
-        prefix, arrays = f"{run.rtol!r}/", pack(run)
-        with self.lock:  # large models take their runs side by side
-            self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
-            self.kept |= {prefix + name: array for name, array in arrays.items()}
-            self._write()
-
-    def _write(self) -> None:
-        checkpoint.write(self.path, self.kept)
-        self.written = time.perf_counter()
 
 
 def pack(run: Run) -> Arrays:
@@ -102,9 +55,7 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
     run.slaving = times, errors
     stretches = list[Segment]()
     while f"segment{len(stretches)}/notes" in arrays:
-        prefix = f"segment{len(stretches)}/"
-        mine = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        stretches.append(_unpacked(run, mine))
+        stretches.append(_unpacked(run, under(f"segment{len(stretches)}/", arrays)))
     run.segments = stretches[:-1]
     run.field = stretches[-1].field
     if notes["under_way"]:
@@ -113,8 +64,7 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
         run.first_step = None if first_step is None else float.fromhex(first_step)
         run.begin()
         assert run.flow is not None
-        prefix = "integrator/"
-        run.flow.unpack({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+        run.flow.unpack(under("integrator/", arrays))
         run.records, run.log_tau, run.until = stretches[-1].records, there, until
     run.x = arrays["x"]
     run.first_step = None if notes["first_step"] is None else float.fromhex(notes["first_step"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.frames import KERNEL, Field
 from theorykit.flow.loss_clock import LossClock
-from theorykit.flow.model_checkpoint import Keeper
 from theorykit.flow.model_flow import Integration, Run, Segment, check_scale, starts_at_zero
 from theorykit.flow.ode.methods import METHODS
 from theorykit.flow.ode.stepping import Status
@@ -23,6 +23,9 @@ from theorykit.flow.path import scaled_slopes, unit_and_log
 from theorykit.flow.problem import Problem
 from theorykit.losses import log_losses, margins
 from theorykit.models import DiagonalNet, Inputs, Linear
+
+if TYPE_CHECKING:
+    from theorykit.flow.keeper import Keeper
 
 Floats = NDArray[np.float64]
 
@@ -355,7 +358,7 @@ class ModelEngine:
         self.names = statistic_names(problem, directions)
         self.zero_output = starts_at_zero(problem)
         check_scale(problem, self.zero_output)
-        self.keeper: Keeper | None = None
+        self.keeper: Keeper[Run] | None = None
         self.max_steps: int | None = None
 
     @property
@@ -373,19 +376,26 @@ class ModelEngine:
             "zero_output": self.zero_output,
         }
 
+    def keep(self, path: str | os.PathLike[str], every: float, what: Sequence[Any]) -> None:
+        """Have the states of the runs kept in a file."""
+        from theorykit.flow.keeper import Keeper
+        from theorykit.flow.model_checkpoint import pack, unpack
+
+        self.keeper = Keeper(path, every, what, pack, unpack)
+
     def run(self, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None) -> ModelPath | None:
         """Integrate to tau_end = exp(log_tau_end); None where not even one step succeeds."""
         run = Run(self.problem, self.zero_output, log_tau_end, rtol, self.method)
         if self.max_steps is not None:
             run.max_steps = self.max_steps
         if self.keeper is not None:
-            self.keeper.resume(run)
+            self.keeper.resume(rtol, run)
         while run.status is Status.RUNNING:
             run.step()
             if progress is not None:
                 progress(run.fraction)
             if self.keeper is not None:
-                self.keeper.keep(run)
+                self.keeper.keep(rtol, run, last=run.status is not Status.RUNNING)
         integration = run.result()
         return ModelPath(self.problem, integration, self.directions) if integration.segments else None
 

@@ -22,7 +22,6 @@ For the squared loss the residual is a state of its own, slaved to the interpola
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -48,7 +47,7 @@ _INSIDE = 1e4  # 10 over the constant of the interpolation error of a step, max 
 _BENDS = 16.0  # growth of L^2 eps |B| over which one bound on the steps serves
 _SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
-_CHUNK = 256  # steps between two looks at the progress bar
+_CHUNK = 32  # steps between two looks at the progress bar
 MOST_STEPS = 400_000
 
 
@@ -294,37 +293,34 @@ class Integration:
     rtol: float
 
 
-def integrate(
-    reduction: Reduction,
-    log_tau_end: float,
-    rtol: float,
-    progress: Callable[[float], None] | None = None,
-    max_steps: int = MOST_STEPS,
-) -> Integration:
-    """Integrate from 0 to tau_end = exp(log_tau_end), segment by segment.
+@dataclass
+class Leg:
+    """A segment under way: what it began with, and what the compiled driver carries from step to step."""
+
+    pack: tuple[Any, ...]
+    clock: float
+    stop: float
+    log_tau_stop: float
+    widest: float
+    state: Floats
+    last: Floats
+    derivative: Floats
+    jacobian: Floats
+    parts: list[tuple[Floats, ...]]
+
+
+class Run:
+    """An integration from 0 to tau_end = exp(log_tau_end), some steps at a time, segment by segment.
 
     The local error of a step is kept below rtol (1 + |y|) in the root mean square over components, y in units of the
-    output. `progress` is called with the fraction of tau (log tau without weight decay) that is done.
+    output.
     """
-    run = _Run(reduction, log_tau_end, rtol, progress)
-    run.max_steps = max_steps
-    while run.status is None:
-        run.segment()
-    names = ("steps", "rejected", "rhs_batches", "jacobians", "factorisations")
-    counts = dict(zip(names, run.counts.tolist(), strict=True))
-    return Integration(run.segments, run.status, counts, rtol)
 
-
-class _Run:
-    """The state of an integration between two segments."""
-
-    def __init__(
-        self, reduction: Reduction, log_tau_end: float, rtol: float, progress: Callable[[float], None] | None
-    ) -> None:
-        self.reduction, self.rtol, self.progress, self.max_steps = reduction, rtol, progress, MOST_STEPS
-        self.log_tau_end = log_tau_end
+    def __init__(self, reduction: Reduction, log_tau_end: float, rtol: float, max_steps: int = MOST_STEPS) -> None:
+        self.reduction, self.rtol, self.max_steps, self.log_tau_end = reduction, rtol, max_steps, log_tau_end
         self.decaying = reduction.problem.log_weight_decay > -math.inf
         self.segments: list[Segment] = []
+        self.leg: Leg | None = None
         self.counts = np.zeros(5, dtype=np.int64)
         self.status: Status | None = None
         self.basis, self.damped = reduction.basis, 0.0
@@ -453,69 +449,81 @@ class _Run:
             anchors=self.anchors, kappa=self.kappa, size=self.size, log_cap=self._log_cap(), damped=self.damped,
         )  # fmt: skip
 
-    def segment(self) -> None:
-        """Integrate to the next change of clock or of frame."""
-        pack = self._pack()
-        clock = self._clock(self.log_tau)
-        log_tau_stop = self._next_change()
+    def step(self) -> None:
+        """Take a few steps, and where they end a segment go over to the next clock or frame."""
+        if self.leg is None:
+            self.leg = self._begun()
+        leg = self.leg
+        status = self._advance(leg) if self.counts[radau.STEPS] < self.max_steps else radau.RUNNING
+        self.log_tau = leg.clock if self.log_clock else math.log(leg.clock)
+        self.width = float(leg.state[radau.H])
+        if status != radau.RUNNING or self.counts[radau.STEPS] >= self.max_steps:
+            self.leg = None
+            self._end(leg, status)
+
+    def _begun(self) -> Leg:
+        """Return the next segment, to the next change of clock or of frame."""
+        clock, log_tau_stop = self._clock(self.log_tau), self._next_change()
         stop = self._clock(log_tau_stop)
         if self.width <= 0.0:
             self.width = 0.1 if self.log_clock else 1e-3 * math.exp(self.log_tau)
-        status = self._advance(pack, clock, stop)
+        # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
+        # with another solution (the collapse to zero), which no error estimate sees
+        widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame()
+        state, r = np.zeros(9), self.y.size
+        state[[radau.H, radau.ETA, radau.H_SAFE]] = min(self.width, stop - clock), 1.0, math.inf
+        carried = state, np.zeros((3, r)), np.zeros(r), np.zeros((r, r))
+        return Leg(self._pack(), clock, stop, log_tau_stop, widest, *carried, [])
+
+    def _advance(self, leg: Leg) -> int:
+        """Run the compiled driver for a few steps and keep its record."""
+        size, r = min(_CHUNK, self.max_steps - int(self.counts[radau.STEPS])), self.y.size
+        record = (np.empty(size), np.empty(size), np.empty((size, r)), np.empty((size, 3, r)))
+        try:
+            taken, status = radau.advance(
+                compiled.rhs, compiled.jacobian, compiled.monitor, leg.clock, leg.stop, self.y, self.rtol, self.rtol,
+                leg.widest, leg.state, leg.last, leg.derivative, leg.jacobian, self.counts, leg.pack, *record,
+            )  # fmt: skip
+        except np.linalg.LinAlgError:  # a Newton matrix that is singular to the last digit
+            taken, status = 0, radau.NOT_FINITE
+        leg.parts.append(tuple(array[:taken].copy() for array in record))
+        if taken:
+            leg.clock = float(record[0][taken - 1] + record[1][taken - 1])
+        return int(status)
+
+    def _end(self, leg: Leg, status: int) -> None:
+        """Keep a segment; go over to the next clock or frame, or be done."""
+        joined = [np.concatenate(arrays) for arrays in zip(*leg.parts, strict=True)]
+        if joined and joined[0].size:
+            self.segments.append(Segment(leg.pack, *joined))
         if status in (radau.STEP_TOO_SMALL, radau.NOT_FINITE):
             self.status = Status(status)
         elif status == radau.RUNNING:
             self.status = Status.TOO_MANY_STEPS
-        elif status == radau.REACHED_END and log_tau_stop >= self.log_tau_end:
+        elif status == radau.REACHED_END and leg.log_tau_stop >= self.log_tau_end:
             self.status = Status.REACHED_END
         elif status == radau.REACHED_END:
-            self.log_tau = log_tau_stop
+            self.log_tau = leg.log_tau_stop
             if self.log_clock:
                 self._change_clock()
         else:
-            self._change_frame(pack)
+            self._change_frame(leg.pack)
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of tau (of log tau without weight decay) that is done."""
+        left = self.log_tau_end - self.log_tau
+        return math.exp(min(0.0, -left)) if self.decaying else 1.0 - left / (self.log_tau_end - self.first)
+
+    def result(self) -> Integration:
+        """Return all segments so far, why the run has ended, and what it cost."""
+        assert self.status is not None
+        names = ("steps", "rejected", "rhs_batches", "jacobians", "factorisations")
+        counts = dict(zip(names, self.counts.tolist(), strict=True))
+        return Integration(self.segments, self.status, counts, self.rtol)
 
     def _clock(self, log_tau: float) -> float:
         return log_tau if self.log_clock else math.exp(log_tau)
-
-    def _advance(self, pack: tuple[Any, ...], clock: float, stop: float) -> int:
-        """Run the compiled driver in chunks and keep its record."""
-        r = self.y.size
-        state = np.array([min(self.width, stop - clock), 0.0, 0.0, 1.0, 0.0, math.inf])
-        last = np.zeros((3, r))
-        parts: list[tuple[Floats, ...]] = []
-        status = radau.RUNNING
-        # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
-        # with another solution (the collapse to zero), which no error estimate sees
-        widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame()
-        while status == radau.RUNNING and self.counts[radau.STEPS] < self.max_steps:
-            size = min(_CHUNK, self.max_steps - int(self.counts[radau.STEPS]))
-            record = (np.empty(size), np.empty(size), np.empty((size, r)), np.empty((size, 3, r)))
-            try:
-                taken, status = radau.advance(
-                    compiled.rhs, compiled.jacobian, compiled.monitor, clock, stop, self.y, self.rtol, self.rtol,
-                    widest, state, last, self.counts, pack, *record,
-                )  # fmt: skip
-            except np.linalg.LinAlgError:  # a Newton matrix that is singular to the last digit
-                taken, status = 0, radau.NOT_FINITE
-            parts.append(tuple(array[:taken].copy() for array in record))
-            if taken:
-                clock = float(record[0][taken - 1] + record[1][taken - 1])
-            self._report(clock)
-        if not parts:
-            return int(status)
-        joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        if joined[0].size:
-            self.segments.append(Segment(pack, *joined))
-        self.log_tau = clock if self.log_clock else math.log(clock)
-        self.width = float(state[radau.H])
-        return int(status)
-
-    def _report(self, clock: float) -> None:
-        if self.progress is not None:
-            log_tau = clock if self.log_clock else math.log(clock)
-            left = self.log_tau_end - log_tau
-            self.progress(math.exp(min(0.0, -left)) if self.decaying else 1.0 - left / (self.log_tau_end - self.first))
 
     def _next_change(self) -> float:
         """Return the log tau of the change of clock (or the end)."""

@@ -1,0 +1,70 @@
+"""One file for the states of all runs of a flow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theorykit._numerics.serial import plain
+from theorykit.flow.ode import checkpoint
+
+Arrays = dict[str, NDArray[Any]]
+R = TypeVar("R")
+
+
+class Keeper(Generic[R]):
+    """Keeps the states of several runs of one flow in a file.
+
+    Parameters
+    ----------
+    path : path
+    every : float
+        Seconds between two writings.
+    what : list
+        All that the runs depend on, as plain numbers and words.
+    pack, unpack : callable
+        Return the state of a run as arrays; bring a fresh run to such a state.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], every: float, what: Sequence[Any],
+        pack: Callable[[R], Arrays], unpack: Callable[[R, Arrays], None],
+    ) -> None:  # fmt: skip
+        self.path, self.every, self.pack, self.unpack = path, every, pack, unpack
+        self.fingerprint = hashlib.sha256(json.dumps(plain(list(what))).encode()).hexdigest()
+        self.kept = checkpoint.read(path, self.fingerprint) or {"fingerprint": np.array(self.fingerprint)}
+        self.lock = threading.Lock()
+        self._write()  # a path that cannot be written shows before the work
+
+    def resume(self, rtol: float, run: R) -> None:
+        """Bring the run of a tolerance to where it was written, if it was."""
+        arrays = under(f"{rtol!r}/", self.kept)
+        if arrays:
+            self.unpack(run, arrays)
+
+    def keep(self, rtol: float, run: R, *, last: bool) -> None:
+        """Write the state of the run of a tolerance: where it is time for it, and at its end."""
+        if not last and time.perf_counter() - self.written < self.every:
+            return
+        prefix, arrays = f"{rtol!r}/", self.pack(run)
+        with self.lock:  # large problems take their runs side by side
+            self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
+            self.kept |= {prefix + name: array for name, array in arrays.items()}
+            self._write()
+
+    def _write(self) -> None:
+        checkpoint.write(self.path, self.kept)
+        self.written = time.perf_counter()
+
+
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
