@@ -35,7 +35,7 @@ def problem_of(decay: float, loss: str = "exponential", log_alpha: float | None 
 FLOWS = {
     "kinks": (problem_of(1e-3), {"tau_end": 2.5}),
     "loss clock": (problem_of(0.0), {"log_t_end": 20.0}),
-    "slaved": (problem_of(0.0, "squared", 40.0), {"s_end": 0.9}),
+    "slaved": (problem_of(0.0, "squared", 40.0), {"s_end": 0.6}),
 }
 
 
