@@ -232,8 +232,6 @@ def test_solvers_print_nothing() -> None:
 
 
 def test_huge_scales_print_no_warnings() -> None:
-    small = [
-        w for setting in ("data.n=8", "data.d=50", "data.n_test=50", "flow.points=9") for w in ("--set", setting)
-    ]
+    small = [w for setting in ("data.n=8", "data.d=50", "data.n_test=50", "flow.points=9") for w in ("--set", setting)]
     done = python("-m", "theorykit", "simulate", "fig-1a", *small, "--set", "problem.log_weight_decay=-1e5")
     assert (done.returncode, done.stderr) == (0, "")
