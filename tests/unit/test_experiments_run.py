@@ -358,3 +358,45 @@ def test_what_was_not_crossed_is_listed(monkeypatch):
     overrides = [*SMALL, "events.test_accuracy=[0.6, 0.99]"]
     summary = run_experiment(load_experiment("fig-1a", overrides=overrides)).summary
     assert summary["not_crossed"] == [{"name": "test_accuracy", "level": 0.99}]
+
+
+@pytest.mark.parametrize("model", ["diagonal", "mlp"])
+def test_a_run_killed_half_way_is_resumed_to_the_same_bits(monkeypatch, tmp_path, model):
+    real, done = flow.gradient_flow, []
+    kinds = {"diagonal": [], "mlp": ["model.kind=mlp", "model.widths=[4]", "model.activation=z^2", "problem.init=twin"]}
+    small = [
+        *SMALL,
+        *kinds[model],
+        "data.d=9",
+        "flow.s_end=0.7",
+        "flow.rtol=1e-4",
+        "problem.alpha=6.0",
+        "problem.weight_decay=0.1",
+        "predictors.rich=false",
+    ]
+    experiment = load_experiment("fig-1a", overrides=small)
+    whole = run_experiment(experiment).table
+
+    def killed(problem, *, progress, **arguments):
+        def stop(fraction):
+            done.append(fraction)
+            if fraction > 0.6:
+                raise KeyboardInterrupt
+
+        return real(problem, progress=stop, checkpoint_every=0.0, **arguments)
+
+    monkeypatch.setattr(flow, "gradient_flow", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(experiment, out=tmp_path)
+    assert (tmp_path / "checkpoint.npz").exists()
+    first_half, done[:] = len(done), []
+
+    def watched(problem, *, progress, **arguments):
+        return real(problem, progress=done.append, **arguments)
+
+    monkeypatch.setattr(flow, "gradient_flow", watched)
+    again = run_experiment(experiment, out=tmp_path, resume=True).table
+    assert 0 < len(done) < first_half  # it began where it was
+    for name, column in (whole.times | whole.stats).items():
+        np.testing.assert_array_equal(column, (again.times | again.stats)[name])
+    assert not (tmp_path / "checkpoint.npz").exists()

@@ -80,7 +80,7 @@ def run_experiment(
         From `load_experiment`; a family is for `run_family`.
     out : path, optional
         Folder for ``trajectory.csv``, ``figure.svg``, ``figure.png`` and ``summary.json``; made where it is missing.
-        Nothing is written without it. While a long flow runs, its state is kept there, too, in ``checkpoint.npz``.
+        Nothing is written without it. While the flow runs, its state is kept there, too, in ``checkpoint.npz``.
     confirm : bool
         Solve the flow once more at a tenth of the tolerance; the error estimates in the summary count the distance.
     resume : bool
@@ -130,7 +130,7 @@ def run_experiment(
     trajectory = gradient_flow(
         problem,
         **{key: value for key, value in settings["flow"].items() if key not in ("points", "spacing")},
-        **_kept(folder, resume, problem, settings["flow"]),
+        **_kept(folder, resume),
         save=_save_points(settings, problem),
         events=_crossings(settings["events"], predictors),
         directions=predict.directions(predictors, settings, problem),
@@ -148,11 +148,9 @@ def run_experiment(
     return ExperimentResult(experiment, trajectory, predictors, summary, table, files)
 
 
-def _kept(folder: Path | None, resume: bool, problem: Problem, flow: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(folder: Path | None, resume: bool) -> dict[str, Any]:
     """Return where the flow keeps its state while it runs; an old state goes unless it is to be resumed."""
-    from theorykit.flow.api import method_of
-
-    if folder is None or method_of(problem, flow.get("method", "auto"), flow.get("dtype")) != "streamed":
+    if folder is None:
         return {}
     if not resume:
         (folder / CHECKPOINT).unlink(missing_ok=True)
