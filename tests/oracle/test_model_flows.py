@@ -165,3 +165,16 @@ def test_figure_3():
     assert test[np.isclose(s, 2.0)][0] < plateau.min() / 3.0
     assert flow.counts["run"]["evaluations"] < 4000
     assert flow.errors["train_loss"][s > 0.09].max() < 1e-6
+
+
+@pytest.mark.parametrize("method", ["radau5", "radau9", "radau13"])
+def test_high_orders_at_loose_tolerances_take_no_more_steps(method):
+    """The last step's polynomial, extrapolated whole, would start Newton's iteration from amplified noise."""
+    rng = np.random.default_rng(7)
+    data = tk.Dataset.from_arrays(rng.standard_normal((3, 3)), rng.choice([-1.0, 1.0], 3))
+    problem = tk.Problem(
+        MLP((3, 4, 1), activation="z^2"), data, loss="logistic", log_alpha=25.0, log_weight_decay=-12.5
+    )
+    flow = tk.gradient_flow(problem, s_end=0.5, rtol=1e-4, method=method, save=tk.SaveAt(num=5)).raise_for_status()
+    for counts in (flow.diagnostics["counts"]["run"], flow.diagnostics["counts"]["companion"]):
+        assert counts["steps"] + counts["rejected"] < 200

@@ -148,6 +148,15 @@ def test_radau_transformation_and_error_estimate(s):
 
 
 @pytest.mark.parametrize("s", [3, 5, 7])
+def test_radau_chebyshev_series(s):
+    coefficients, x = np.random.default_rng(s).standard_normal(s), np.linspace(0.0, 3.0, 7)
+    series = radau_iia(s).series @ coefficients
+    values = sum(a * (sp.chebyshevt(k + 1, 2 * sp.Symbol("x") - 1) - (-1) ** (k + 1)) for k, a in enumerate(series))
+    expected = np.polynomial.Polynomial([0.0, *coefficients])(x)
+    np.testing.assert_allclose([float(values.subs(sp.Symbol("x"), at)) for at in x], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("s", [3, 5, 7])
 def test_radau_is_l_stable(s):
     r = radau_iia(s)
     z = np.concatenate([-np.logspace(-2, 8, 100), 1j * np.linspace(-80, 80, 401)])[:, None, None]

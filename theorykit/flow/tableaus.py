@@ -70,6 +70,8 @@ class RadauTableau:
         Weights of the stage increments in the embedded error estimate (order s).
     dense : ndarray, shape (s, s)
         dense.T @ increments = coefficients of x, ..., x^s of the collocation polynomial on the step.
+    series : ndarray, shape (s, s)
+        series @ those coefficients = coefficients of T_1, ..., T_s in 2x - 1.
     """
 
     order: int
@@ -83,6 +85,7 @@ class RadauTableau:
     T_inv: NDArray[np.float64]
     error: NDArray[np.float64]
     dense: NDArray[np.float64]
+    series: NDArray[np.float64]
 
 
 def _radau_abscissae(s: int) -> NDArray[np.float64]:
@@ -137,7 +140,15 @@ def radau_iia(s: int) -> RadauTableau:
     b_hat = np.linalg.solve(powers.T, moments)
     error = gamma * (b_hat - b) @ inverse
     dense = np.linalg.inv(c[:, None] ** np.arange(1.0, s + 1.0)).T.copy()
-    return RadauTableau(2 * s - 1, s + 1, A, b, c, gamma, values[pairs], T, np.linalg.inv(T), error, dense)
+    return RadauTableau(2 * s - 1, s + 1, A, b, c, gamma, values[pairs], T, np.linalg.inv(T), error, dense, _series(s))
+
+
+def _series(s: int) -> NDArray[np.float64]:
+    """Return the Chebyshev coefficients, from T_1(2x - 1) on, of x, ..., x^s as columns."""
+    powers = [
+        np.polynomial.chebyshev.poly2cheb(np.polynomial.polynomial.polypow([0.5, 0.5], k)) for k in range(1, s + 1)
+    ]
+    return np.column_stack([np.pad(power, (0, s + 1 - power.size))[1:] for power in powers])
 
 
 def _radau_iia_5() -> ImplicitTableau:

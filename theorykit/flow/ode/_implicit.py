@@ -195,31 +195,53 @@ def _newton(
     return False, most, rate, eta
 
 
-@compiled(types.void(float64, float64, MATRIX, VECTOR, MATRIX))
-def _extrapolate(h, h_old, last, c, z):
-    """Write the stage increments that the last collocation polynomial predicts."""
+@compiled(types.void(float64, VECTOR))
+def _chebyshev(x, out):
+    """Write T_0(x), T_1(x), ..."""
+    out[0], out[1] = 1.0, x
+    for k in range(2, out.shape[0]):
+        out[k] = 2.0 * x * out[k - 1] - out[k - 2]
+
+
+@compiled(types.void(float64, float64, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX))
+def _extrapolate(h, h_old, last, series, c, scale, z):
+    """Write the stage increments that the last collocation polynomial predicts.
+
+    At the tolerance it is noise, which grows outside its step as T_k does: a term too many, and Newton's iteration
+    begins far from its solution. So its Chebyshev series is cut where the next two terms are least at the new end.
+    """
     s, n = z.shape
+    terms, sizes, grown = np.zeros((s, n)), np.zeros(s), np.empty(s + 1)
+    _mix(series, last, terms)
+    _chebyshev(1.0 + 2.0 * h / h_old, grown)
+    for k in range(s):
+        for i in range(n):
+            sizes[k] += (terms[k, i] / scale[i]) ** 2
+        sizes[k] = math.sqrt(sizes[k]) * (grown[k + 1] - 1.0)
+    degree, least = s, sizes[s - 1]
+    for k in range(s - 2, -1, -1):
+        following = max(sizes[k], sizes[k + 1])
+        if following < least:
+            degree, least = k, following
+    z[:, :] = 0.0
     for i in range(s):
-        x = 1.0 + c[i] * h / h_old
-        for k in range(n):
-            ahead, now = 0.0, 0.0
-            for d in range(s - 1, -1, -1):
-                ahead = x * (ahead + last[d, k])
-                now += last[d, k]
-            z[i, k] = ahead - now
+        _chebyshev(1.0 + 2.0 * c[i] * h / h_old, grown)
+        for k in range(degree):
+            for m in range(n):
+                z[i, m] += terms[k, m] * (grown[k + 1] - 1.0)
 
 
 @compiled(
     types.UniTuple(int64, 2)(
         types.FunctionType(RHS), types.FunctionType(JACOBIAN), VECTOR, VECTOR,
         float64, VECTOR, float64, VECTOR, float64, int64, VECTOR, COUNTS,
-        int64, boolean, int64, VECTOR, float64, COMPLEX_VECTOR, MATRIX, MATRIX, VECTOR, MATRIX,
+        int64, boolean, int64, VECTOR, float64, COMPLEX_VECTOR, MATRIX, MATRIX, VECTOR, MATRIX, MATRIX,
         VECTOR, MATRIX, MATRIX, _COMPLEX_CUBE, _PIVOTS, CUBE, MATRIX, *RECORD,
     )
 )  # fmt: skip
 def advance(
     rhs, jac, pack, jac_pack, t_end, y, rtol, atol, widest, most, state, counts,
-    kind, numerical, error_order, c, gamma, mu, transform, inverse, error_weights, dense_weights,
+    kind, numerical, error_order, c, gamma, mu, transform, inverse, error_weights, dense_weights, series,
     f, j, real, pairs, pivots, work, last,
     wanted, record_all, times, widths, values, dense,
 ):  # fmt: skip
@@ -279,7 +301,7 @@ def advance(
             if state[H_OLD] == 0.0:
                 z[:, :] = 0.0
             else:
-                _extrapolate(h, state[H_OLD], last, c, z)
+                _extrapolate(h, state[H_OLD], last, series, c, scale, z)
             good, iterations, rate, eta = _newton(
                 rhs, pack, t, y, f, h, scale, tolerance, max(state[ETA] ** 0.8, _LEAST_ETA),
                 kind, j, real, pairs, pivots, c, gamma, mu, transform, inverse, z, w, stages, g, counts,

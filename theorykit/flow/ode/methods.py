@@ -192,7 +192,7 @@ class Radau:
                 system.rhs.pointer, given.pointer if given else no_jacobian, system.rhs.pack,
                 given.pack if given else np.zeros(0), t_end, point.y, system.rtol, system.atol, system.widest, most,
                 point.state, point.counts, kind, given is None,
-                r.error_order, r.c, r.gamma, r.mu.conj(), r.T, r.T_inv, r.error, r.dense,
+                r.error_order, r.c, r.gamma, r.mu.conj(), r.T, r.T_inv, r.error, r.dense, r.series,
                 m["f"], m["jacobian"], m["real"], m["complex"], m["pivots"], m["work"], m["last"],
                 wanted, record_all, record.t, record.h, record.y, record.dense,
             )  # fmt: skip
