@@ -1,7 +1,8 @@
 """Standard initial-value problems, as numba functions: the non-stiff DETEST classes, and stiff ones with references.
 
 DETEST: Hull, Enright, Fellen and Sedgwick 1972, SIAM Journal on Numerical Analysis 9, pp. 603-637; all on [0, 20].
-Stiff: Mazzia and Magherini, Test Set for Initial Value Problem Solvers, release 2.4, with its reference values.
+Stiff: Mazzia and Magherini, Test Set for Initial Value Problem Solvers, release 2.4, with its reference values, save
+for E5, whose are wrong in the third digit and at a time when round-off in f has taken over (see `chemistry_e5.py`).
 """
 
 from __future__ import annotations
@@ -361,8 +362,9 @@ STIFF = [
             np.array([0.1706167732170483e1, -0.8928097010247975])),
     Problem("Oregonator", oregonator, np.array([1.0, 2.0, 3.0]), 360.0,
             np.array([0.1000814870318523e1, 0.1228178521549917e4, 0.1320554942846706e3])),
-    Problem("E5", chemistry_e5, np.array([1.76e-3, 0.0, 0.0, 0.0]), 1e13,
-            np.array([0.1152903278711829e-290, 0.8867655517642120e-22, 0.8854814626268838e-22, 0.0]), 1e-20),
+    Problem("E5", chemistry_e5, np.array([1.76e-3, 0.0, 0.0, 0.0]), 1e7,  # from chemistry_e5.py
+            np.array([4.7150333630401446e-10, 1.8188895860792112e-14, 1.8188812376771815e-14, 8.3484020296252924e-20]),
+            1e-18),
     Problem("Pollution", pollution, _pollution_start(), 60.0,
             np.array([0.5646255480022769e-1, 0.1342484130422339, 0.4139734331099427e-8, 0.5523140207484359e-2,
                       0.2018977262302196e-6, 0.1464541863493966e-6, 0.7784249118997964e-1, 0.3245075353396018,

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _ENTRIES_AT_ONCE = 2**23  # parameters held in memory while test points are streamed
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 _NODES, _WEIGHTS = 0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS  # on [0, 1]
 _LOST = (
     "from {} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
 _LARGE = 10_000  # parameters
-_WIDEST = 0.25  # of an interval of quadrature, in either clock
+_WIDEST = 2.0  # of an interval of quadrature, in either clock
 
 
 @dataclass(frozen=True, eq=False)
