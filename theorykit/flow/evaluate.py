@@ -331,7 +331,7 @@ class DualEngine:
             if progress is not None:
                 progress(run.fraction)
             if self.keeper is not None:
-                self.keeper.keep(rtol, run, last=run.status is not None)
+                self.keeper.keep(rtol, run)
         integration = run.result()
         return Path(self.reduction, integration, self.directions) if integration.segments else None
 

@@ -19,6 +19,8 @@ from theorykit.flow.ode import checkpoint
 Arrays = dict[str, NDArray[Any]]
 R = TypeVar("R")
 
+_SPARING = 20.0  # times what a writing takes passes before the next
+
 
 class Keeper(Generic[R]):
     """Keeps the states of several runs of one flow in a file.
@@ -27,7 +29,7 @@ class Keeper(Generic[R]):
     ----------
     path : path
     every : float
-        Seconds between two writings.
+        Seconds between two writings, at least twenty times what one takes. With 0 every step is written.
     what : list
         All that the runs depend on, as plain numbers and words.
     pack, unpack : callable
@@ -50,9 +52,9 @@ class Keeper(Generic[R]):
         if arrays:
             self.unpack(run, arrays)
 
-    def keep(self, rtol: float, run: R, *, last: bool) -> None:
-        """Write the state of the run of a tolerance: where it is time for it, and at its end."""
-        if not last and time.perf_counter() - self.written < self.every:
+    def keep(self, rtol: float, run: R) -> None:
+        """Write the state of the run of a tolerance where it is time for it."""
+        if time.perf_counter() - self.written < self.pause:
             return
         prefix, arrays = f"{rtol!r}/", self.pack(run)
         with self.lock:  # large problems take their runs side by side
@@ -61,8 +63,10 @@ class Keeper(Generic[R]):
             self._write()
 
     def _write(self) -> None:
+        began = time.perf_counter()
         checkpoint.write(self.path, self.kept)
         self.written = time.perf_counter()
+        self.pause = self.every and max(self.every, _SPARING * (self.written - began))
 
 
 def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -395,7 +395,7 @@ class ModelEngine:
             if progress is not None:
                 progress(run.fraction)
             if self.keeper is not None:
-                self.keeper.keep(rtol, run, last=run.status is not Status.RUNNING)
+                self.keeper.keep(rtol, run)
         integration = run.result()
         return ModelPath(self.problem, integration, self.directions) if integration.segments else None
 
