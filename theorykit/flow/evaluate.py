@@ -326,6 +326,8 @@ class DualEngine:
         run = Run(self.reduction, log_tau_end, rtol, self.max_steps or MOST_STEPS)
         if self.keeper is not None:
             self.keeper.resume(rtol, run)
+            if progress is not None:  # of a run that had ended, too
+                progress(run.fraction)
         while run.status is None:
             run.step()
             if progress is not None:

@@ -51,16 +51,22 @@ class Keeper(Generic[R]):
         arrays = under(f"{rtol!r}/", self.kept)
         if arrays:
             self.unpack(run, arrays)
+            with self.lock:
+                self._put(rtol, run)  # what was read may be on disk now
 
     def keep(self, rtol: float, run: R) -> None:
         """Write the state of the run of a tolerance where it is time for it."""
         if time.perf_counter() - self.written < self.pause:
             return
-        prefix, arrays = f"{rtol!r}/", self.pack(run)
         with self.lock:  # large problems take their runs side by side
-            self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
-            self.kept |= {prefix + name: array for name, array in arrays.items()}
+            self._put(rtol, run)
             self._write()
+
+    def _put(self, rtol: float, run: R) -> None:
+        """Take the state of a run in place of an earlier one."""
+        prefix = f"{rtol!r}/"
+        self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
+        self.kept |= {prefix + name: array for name, array in self.pack(run).items()}
 
     def _write(self) -> None:
         began = time.perf_counter()

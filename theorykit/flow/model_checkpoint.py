@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from theorykit.flow.model_flow import Run, Segment
 from theorykit.flow.ode.methods import Record
 from theorykit.flow.ode.stepping import Status
 from theorykit.flow.slaved import SlavedField
+from theorykit.flow.spill import Reader
 
 
 def pack(run: Run) -> Arrays:
@@ -27,7 +29,7 @@ def pack(run: Run) -> Arrays:
         "status": run.status.name, "counts": run.counts, "slides": [[_text(x) for x in pair] for pair in run.slides],
         "numbers": [_text(x) for x in (run.log_tau, run.transient_ends, run.lost_from, run.until)],
         "first_step": None if run.first_step is None else _text(run.first_step),
-        "by_loss": run.by_loss, "stalled": run.stalled, "entries": run.entries, "under_way": under_way,
+        "by_loss": run.by_loss, "stalled": run.stalled, "under_way": under_way,
         "begun": [_text(run.begun.log_tau), None if run.begun.first_step is None else _text(run.begun.first_step)],
     }  # fmt: skip
     arrays = {
@@ -38,6 +40,7 @@ def pack(run: Run) -> Arrays:
     stretches.append((run.field, run.records if under_way else [], "", run.by_loss))
     for k, (field, records, method, by_loss) in enumerate(stretches):
         arrays |= {f"segment{k}/{name}": array for name, array in _packed(field, records, method, by_loss).items()}
+    arrays |= {f"steps{k}": block for k, block in enumerate(run.spill.blocks())}
     if run.flow is not None:
         arrays |= {f"integrator/{name}": array for name, array in run.flow.pack().items()}
     return arrays
@@ -49,13 +52,13 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
     run.status, run.counts = Status[notes["status"]], notes["counts"]
     run.slides = [(float.fromhex(a), float.fromhex(b)) for a, b in notes["slides"]]
     run.log_tau, run.transient_ends, run.lost_from, until = map(float.fromhex, notes["numbers"])
-    run.by_loss, run.stalled, run.entries = notes["by_loss"], notes["stalled"], notes["entries"]
+    run.by_loss, run.stalled = notes["by_loss"], notes["stalled"]
     run.sides = arrays["sides"]
     times, errors = arrays["slaving"].tolist()
     run.slaving = times, errors
-    stretches = list[Segment]()
+    stretches, numbers = list[Segment](), Reader(_blocks(arrays))
     while f"segment{len(stretches)}/notes" in arrays:
-        stretches.append(_unpacked(run, under(f"segment{len(stretches)}/", arrays)))
+        stretches.append(_unpacked(run, under(f"segment{len(stretches)}/", arrays), numbers))
     run.segments = stretches[:-1]
     run.field = stretches[-1].field
     if notes["under_way"]:
@@ -87,12 +90,19 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
         "piece": nothing if field.inputs.piece is None else field.inputs.piece,
         "response": nothing if field.response is None else field.response.ravel(),
         "t": np.array([record.t[0] for record in records]), "h": np.array([record.h[0] for record in records]),
-        "y": np.concatenate([nothing, *(record.y.ravel() for record in records)]),
-        "dense": np.concatenate([nothing, *(record.dense.ravel() for record in records)]),
     }  # fmt: skip
 
 
-def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Segment:
+def _blocks(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Floats]:
+    """Yield the numbers of all steps."""
+    for k in itertools.count():
+        if f"steps{k}" not in arrays:
+            return
+        yield arrays[f"steps{k}"]
+
+
+def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> Segment:
+    """Return a stretch, its steps read from the numbers of all and handed to the run's memory."""
     notes = json.loads(str(arrays["notes"]))
     held, resting, grazing = (tuple(notes[name]) for name in ("held", "resting", "grazing"))
     inputs = run.field.inputs
@@ -101,10 +111,9 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Segment:
     response = arrays["response"].reshape(len(held), len(held)) if held else None
     kind = SlavedField if notes["slaved"] else Field
     field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
-    n, start, records = run.x.size + notes["by_loss"], 0, []
+    n, records = run.x.size + notes["by_loss"], list[Record]()
     for k, degree in enumerate(notes["degrees"]):
-        dense: Floats = arrays["dense"][start : start + degree * n].reshape(1, degree, n)
-        y = arrays["y"][k * n : (k + 1) * n].reshape(1, n)
+        y, dense = numbers.next((1, n)), numbers.next((1, degree, n))
         records.append(Record(arrays["t"][k : k + 1], arrays["h"][k : k + 1], y, dense))
-        start += degree * n
+        run.spill.add(records[-1])
     return Segment(field, records, notes["method"], notes["by_loss"], run.log_tau_end if records else math.inf)

@@ -28,6 +28,7 @@ from theorykit.flow.slaved import (
     settled,
     slaving_rate,
 )
+from theorykit.flow.spill import Spill
 from theorykit.models import Inputs, require_zero_output
 
 Floats = NDArray[np.float64]
@@ -43,7 +44,6 @@ _AHEAD = 100.0  # times what log t would take at its present pace: it never gets
 _SAMPLES = 32  # from which the size of the features is taken
 _MOST_STEPS = 400_000
 _MOST_KINKS = 5_000  # samples times units up to which kinks are located
-_MOST_ENTRIES = 2**27  # numbers of the dense output kept (1 GiB)
 
 
 @dataclass
@@ -191,6 +191,8 @@ class Run:
         RUNNING until the end or trouble.
     segments, records : lists
         What lies behind: whole segments, and the steps of the one under way.
+    spill : Spill
+        Where the numbers of those steps are.
     flow : Integrator or None
         The integrator of the segment under way.
 
@@ -214,7 +216,7 @@ class Run:
         self.output_unit = (float(np.sqrt(np.mean(y**2))) or 1.0) if problem.loss == "squared" else 1.0
         self.h_unit = self.output_unit / self.feature_size
         self.status, self.counts, self.segments = Status.RUNNING, dict[str, int](), list[Segment]()
-        self.entries, self.slaving, self.lost_from = 0, (list[float](), list[float]()), math.inf
+        self.spill, self.slaving, self.lost_from = Spill(), (list[float](), list[float]()), math.inf
         log_eps = -problem.model.degree * problem.log_alpha
         kernel = zero_output and self.size > 0.0 and log_eps + math.log(self.h_unit / self.size) < _KERNEL_ENDS
         self.field = Field(problem, inputs, KERNEL if kernel else RICH, log_clock=True)
@@ -312,8 +314,8 @@ class Run:
         if ended or flow.status is not Status.RUNNING:
             self._end(flow)
         taken = self.steps + (len(self.records) if self.flow is not None else 0)
-        if self.status is Status.RUNNING and (self.entries > _MOST_ENTRIES or taken >= self.max_steps):
-            self.status = Status.MAX_STEPS
+        if self.status is Status.RUNNING and (self.spill.full or taken >= self.max_steps):
+            self.status = Status.NO_SPACE if self.spill.full else Status.MAX_STEPS
             if self.flow is not None:
                 self._end(flow)
 
@@ -331,7 +333,7 @@ class Run:
         if record.h[0] == 0.0:
             return True
         self.records.append(record)
-        self.entries += record.dense.size + record.y.size
+        self.spill.add(record)
         self._take(record, flow)
         self._note_slaving(before)
         return self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock()

@@ -390,6 +390,8 @@ class ModelEngine:
             run.max_steps = self.max_steps
         if self.keeper is not None:
             self.keeper.resume(rtol, run)
+            if progress is not None:  # of a run that had ended, too
+                progress(run.fraction)
         while run.status is Status.RUNNING:
             run.step()
             if progress is not None:

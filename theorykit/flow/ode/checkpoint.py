@@ -27,7 +27,8 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape};".encode() + array.tobytes())
+        digest.update(f"{name} {array.dtype} {array.shape};".encode())
+        digest.update(array.data if array.dtype.kind in "biuf" else array.tobytes())  # without a copy of the large ones
     return digest.hexdigest()
 
 

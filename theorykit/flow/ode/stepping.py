@@ -28,6 +28,9 @@ class Status(Enum):
     EVENT = "a terminal event ended it"
     STOPPED = "the stop condition ended it"
     MAX_STEPS = "the step limit was reached: raise max_steps or rtol, or let method='auto' choose for stiff systems"
+    NO_SPACE = (
+        "the dense output fills the disk of temporary files: name another (TMPDIR), or end earlier, or loosen rtol"
+    )
     STEP_TOO_SMALL = "the step size fell to round-off: the solution has a singularity there, or f is discontinuous"
     NOT_FINITE = "f is nan or infinite there: check its domain, or stop before with a terminal event"
     BLOW_UP = "the solution grows without bound (or past the float range): the flow ends there in finite time"
