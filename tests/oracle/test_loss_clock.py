@@ -113,3 +113,17 @@ def test_nets_to_enormous_times_from_any_scale(net):
         shift = 2.0 * (net.degree - 1) * log_alpha  # t counts in units of 1/A~ as long as the features stand still
         assert flow.stats["log_train_loss"][-1] == pytest.approx(-2.4e4 - shift, rel=3e-3)
         assert flow.diagnostics["drift"]["balancedness"] < 1e-4
+
+
+@pytest.mark.parametrize("start", [-150.0, -250.0, -42_000.0])
+def test_a_start_far_on_the_wrong_side_of_the_exponential_loss(start):
+    """One sample, a linear model: d(e^q)/dt = |x|^2, from q = y f = -42 000, where the slope is e^42 000."""
+    x = np.array([3.0, -4.0])
+    data = tk.Dataset.from_arrays(x[None, :], [-1.0])
+    problem = tk.Problem(tk.models.Linear(2), data, "exponential", init=-start * x / 25.0, alpha=1.0, weight_decay=0.0)
+    log_t = np.concatenate([start + np.array([-4.0, 1.0, 30.0]), [0.0, 2.0]])
+    flow = tk.gradient_flow(problem, log_t_end=2.0, save=tk.SaveAt(log_t=log_t)).raise_for_status()
+    q = np.logaddexp(start, log_t + 2.0 * math.log(5.0))
+    np.testing.assert_allclose(flow.stats["output_margin"], q, rtol=1e-8, atol=1e-7)
+    np.testing.assert_allclose(flow.stats["log_train_loss"], -q, rtol=1e-8, atol=1e-7)
+    assert np.all(np.abs(flow.stats["output_margin"] - q) <= flow.errors["output_margin"] + 1e-12 * np.abs(q))

@@ -29,6 +29,7 @@ from theorykit.flow.slaved import (
     slaving_rate,
 )
 from theorykit.flow.spill import Spill
+from theorykit.losses import log_derivatives
 from theorykit.models import Inputs, require_zero_output
 
 Floats = NDArray[np.float64]
@@ -277,8 +278,11 @@ class Run:
                     log_size = math.log(largest) + math.log(float(np.linalg.norm(velocity / largest)))
                     log_tau = min(log_tau, log_tau + math.log(little * self.unit()) - log_size)
                 break
-            # all of its size is in the exponent
-            log_tau = min(log_tau, math.log(little) - self.field.log_stiffness(log_tau))
+            # all of its size is in the exponents of the force and of the loss
+            f = self.field.outputs(log_tau, self.origin)
+            slopes, _ = log_derivatives(self.problem.loss, f, self.problem.data.y)
+            steepest = self.field.log_stiffness(log_tau) + max(float(slopes.max()), 0.0)
+            log_tau = min(log_tau, math.log(little) - steepest)
         log_tau = min(log_tau, self.log_tau_end - 1.0)
         x = self.origin + self.field(log_tau, self.origin)
         if not np.all(np.isfinite(x)):

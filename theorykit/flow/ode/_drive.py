@@ -97,21 +97,20 @@ def start(rhs, pack, t_end, y, f, rtol, atol, widest, order, state, counts):
     size, slope = scaled_norm(y, y, y, rtol, atol), scaled_norm(f, y, y, rtol, atol)
     h = 0.01 * size / slope if size > 1e-5 and slope > 1e-5 else 1e-6 * span
     h = min(h, span, widest)
-    for _ in range(60):  # an Euler step may leave the domain of f
+    other = 0.0
+    for _ in range(60):  # an Euler step may leave the domain of f, or come to where f is of another size altogether
         h = max(h, 10.0 * smallest_step(t))
         moved = y + direction * h * f
         new = np.empty_like(f)
         rhs(t + direction * h, moved, pack, new)
         counts[EVALUATIONS] += 1
         if all_finite(new):
-            break
+            bend = scaled_norm(new - f, y, y, rtol, atol) / h
+            largest = max(slope, bend)
+            other = (0.01 / largest) ** (1.0 / order) if largest > 1e-15 else max(1e-6 * span, 1e-3 * h)
+            if other > smallest_step(t):
+                break
         h *= 0.1
-    bend = scaled_norm(new - f, y, y, rtol, atol) / h
-    largest = max(slope, bend)
-    if not largest > 1e-15:
-        other = max(1e-6 * span, 1e-3 * h)
-    else:
-        other = (0.01 / largest) ** (1.0 / order)
     h = min(100.0 * h, other, span, widest)
     state[H] = h if math.isfinite(h) and h > 0.0 else 1e-6 * span
     return RUNNING
