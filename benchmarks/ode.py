@@ -456,14 +456,20 @@ def main() -> int:
         began = time.perf_counter()
         rows += measure(problem, kind, net, tolerances, limit)
         print(f"{kind} {problem.name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-    table = ratios(rows)
-    text = report(rows, table)
+        text = write(rows, arguments.out)  # a run that is ended early has what it measured
     print(json.dumps(versions()))
     print(text)
-    (arguments.out / "ode.json").write_text(to_json({"versions": versions(), "rows": rows, "ratios": table}))
-    (arguments.out / "ode.txt").write_text(text + "\n")
-    plot(rows, arguments.out)
     return 0
+
+
+def write(rows: list[dict[str, Any]], folder: Path) -> str:
+    """Write rows, ratios, report and diagrams; return the report."""
+    table = ratios(rows)
+    text = report(rows, table)
+    (folder / "ode.json").write_text(to_json({"versions": versions(), "rows": rows, "ratios": table}))
+    (folder / "ode.txt").write_text(text + "\n")
+    plot(rows, folder)
+    return text
 
 
 if __name__ == "__main__":
