@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.roots import root_between
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite
 from theorykit.flow.path import Floats, FlowPath
@@ -172,7 +172,7 @@ def _around_root(
     ends = excess(low), excess(high)
     if not (np.all(np.isfinite(ends)) and ends[0] * ends[1] < 0.0):
         return low, high
-    root = brentq(excess, low, high, xtol=0.25 * width)
+    root = root_between(excess, low, high, 0.25 * width)
     inner = max(low, root - 0.5 * width), min(high, root + 0.5 * width)
     crosses = (excess(inner[0]) < 0.0) == below and (excess(inner[1]) < 0.0) != below
     return inner if crosses else (low, high)

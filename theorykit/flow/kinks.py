@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
+from theorykit._numerics.roots import root_between
 from theorykit.models import Kinked
 
 if TYPE_CHECKING:
@@ -241,9 +241,8 @@ def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -
             return Meeting(start, kink)
         if high >= 0.0:
             return Meeting(end, kink)
-        end = float(
-            brentq(lambda clock, j=kink: float(looked(clock)[0][j]), start, end, xtol=1e-15 * max(abs(start), abs(end)))
-        )
+        xtol = 1e-15 * max(abs(start), abs(end))
+        end = root_between(lambda clock, j=kink: float(looked(clock)[0][j]), start, end, xtol)  # type: ignore[misc]
         left = looked(end)[1]
         left = left[left != kink]
         if left.size == 0:

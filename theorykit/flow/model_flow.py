@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from theorykit._numerics.errors import InputError
+from theorykit._numerics.roots import root_between
 from theorykit.flow.frames import KERNEL, RICH, Field
 from theorykit.flow.kinks import continued, first_meeting, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
@@ -109,7 +109,7 @@ class Segment:
         low, high = (record.at(0, clock)[-1] for clock in (start, end))
         if not low < log_tau < high:
             return record.at(0, start if log_tau <= low else end)[:-1]
-        clock = brentq(lambda s: record.at(0, s)[-1] - log_tau, start, end, xtol=1e-15 * max(end, end - start))
+        clock = root_between(lambda s: float(record.at(0, s)[-1]) - log_tau, start, end, 1e-15 * max(end, end - start))
         return record.at(0, clock)[:-1]
 
 

@@ -1,0 +1,12 @@
+"""Roots between two points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def root_between(f: Callable[[float], float], low: float, high: float, xtol: float) -> float:
+    """Return a root of f, whose signs at both ends differ, by Brent's method."""
+    from scipy.optimize import brentq  # takes a quarter of a second to load, and many flows need no root
+
+    return float(brentq(f, low, high, xtol=xtol))
