@@ -11,7 +11,7 @@ error: above 1 ours is faster. "net" is the same without what one call costs bef
 in Python; measured on a span of a billionth), which is most of the time on problems of microseconds. A result that
 claims success and is wrong in its first digits is marked WRONG.
 
-    python benchmarks/ode.py [--quick | --full] [--only KIND ...] [--out FOLDER]
+    python benchmarks/ode.py [--quick | --full] [--only KIND ...] [--rtol RTOL ...] [--limit SECONDS] [--out FOLDER]
 
 numbalsoda is built from source: it needs gfortran, and CMAKE_POLICY_VERSION_MINIMUM=3.5 for a recent cmake.
 """
@@ -437,6 +437,8 @@ def main() -> int:
     size.add_argument("--quick", action="store_true", help="fewer problems and tolerances (default)")
     size.add_argument("--full", action="store_true", help="all of them")
     parser.add_argument("--only", nargs="*", choices=list(OURS), default=list(OURS), help="kinds of problems")
+    parser.add_argument("--rtol", nargs="*", type=float, help="tolerances (full: 1e-3 to 1e-12, quick: every other)")
+    parser.add_argument("--limit", type=float, help="seconds that one run may take (full: 60, quick: 10)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench-ode")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -446,6 +448,7 @@ def main() -> int:
     if not arguments.full:
         detest, stiff = [p for p in DETEST if p.name[1] in "24"], STIFF[:4]
         tolerances, limit = [1e-4, 1e-6, 1e-8, 1e-10], 10.0
+    tolerances, limit = arguments.rtol or tolerances, arguments.limit or limit
     jobs: list[tuple[Problem, str, Net | None]] = [(p, "DETEST", None) for p in detest]
     jobs += [(p, "stiff", None) for p in stiff]
     jobs += [(net.raw, "net", net) for net in nets(full=arguments.full)]
