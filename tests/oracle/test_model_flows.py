@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from pathlib import Path
 
@@ -178,3 +179,40 @@ def test_high_orders_at_loose_tolerances_take_no_more_steps(method):
     flow = tk.gradient_flow(problem, s_end=0.5, rtol=1e-4, method=method, save=tk.SaveAt(num=5)).raise_for_status()
     for counts in (flow.diagnostics["counts"]["run"], flow.diagnostics["counts"]["companion"]):
         assert counts["steps"] + counts["rejected"] < 200
+
+
+@pytest.mark.parametrize("method", ["auto", "radau5", "tsit5"])
+def test_a_flow_that_weight_decay_takes_to_zero_keeps_its_digits(method):
+    """Against SciPy on theta e^tau, which stays of order one, to |theta| = 1e-25."""
+    rows, columns, y = [0, 0, 1], [0, 1, 2], np.array([1.0, 0.5, -1.0])
+    data = tk.datasets.matrix_entries(list(zip(rows, columns, strict=True)), y, shape=(3, 3))
+    problem = tk.Problem(MatrixFactorization(3), data, alpha=2.0, weight_decay=50.0, loss="squared")
+    shares = problem.shares
+
+    def rhs(tau, scaled):
+        U, V = scaled.reshape(2, 3, 3)
+        W = math.exp(-2.0 * tau) * (U @ U.T - V @ V.T)
+        G = np.zeros((3, 3))
+        G[rows, columns] = 2.0 * shares * (W[rows, columns] - y) / 50.0
+        G = G + G.T
+        return np.concatenate([-(G @ U).ravel(), (G @ V).ravel()])
+
+    start = 2.0 * problem.direction
+    exact = solve_ivp(rhs, (0.0, 60.0), start, "DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
+    flow = tk.gradient_flow(problem, tau_end=60.0, rtol=1e-6, method=method, save=tk.SaveAt(num=6)).raise_for_status()
+    missed = abs(flow.stats["log_norm"][-1] - (math.log(np.linalg.norm(exact)) - 60.0))
+    assert missed <= flow.errors["log_norm"][-1] < 1e-2
+
+
+@pytest.mark.parametrize("loss", ["exponential", "squared"])
+def test_a_start_too_far_from_the_data_is_refused(loss):
+    rng = np.random.default_rng(1)
+    y = rng.choice([-1.0, 1.0], 10)
+    data = tk.Dataset.from_arrays(
+        rng.standard_normal((10, 4)), y, task="regression" if loss == "squared" else "classification"
+    )
+    problem = tk.Problem(MLP((4, 5, 5, 1)), data, loss, log_alpha=200.0, log_weight_decay=-200.0, init="he")
+    with pytest.raises(
+        tk.InputError, match=r"init: got outputs .* away from the data at the start, at log_alpha = 200"
+    ):
+        tk.gradient_flow(problem, s_end=1.5)

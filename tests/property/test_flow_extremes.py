@@ -9,6 +9,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import theorykit as tk
+from theorykit.models import DiagonalNet
 
 SCALES = [(2, -5.0), (2, 20.0), (2, 230.0), (2, 2560.0), (2, 10000.0), (3, -5.0), (3, 20.0), (3, 230.0), (4, 230.0)]
 
@@ -181,3 +182,14 @@ def test_without_weight_decay_time_is_unbounded():
     # the loss falls like 1/t: log loss + log t settles
     late = trajectory.stats["log_train_loss"] + trajectory.log_t
     assert abs(late[-1] - late[-3]) < 0.1 * abs(trajectory.log_t[-1] - trajectory.log_t[-3])
+
+
+@pytest.mark.parametrize("log_alpha", [50.0, 400.0, 700.0])
+def test_weight_decay_so_large_that_all_is_lost(log_alpha):
+    """The squares of residuals leave the float range before, and the loss ends as that of f = 0."""
+    y = np.array([1.0, 0.5, -2.0])
+    data = tk.Dataset.from_arrays(np.random.default_rng(0).standard_normal((3, 3)), y, task="regression")
+    problem = tk.Problem(DiagonalNet(3), data, "squared", log_alpha=log_alpha, log_weight_decay=5.0)
+    flow = tk.gradient_flow(problem, s_end=1.5, rtol=1e-6, save=tk.SaveAt(num=5)).raise_for_status()
+    assert np.isfinite(flow.stats["log_train_loss"]).all()
+    assert flow.stats["log_train_loss"][-1] == pytest.approx(np.log(np.mean(y**2)), abs=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 import theorykit as tk
-from theorykit.flow import model_flow, reduction
-from theorykit.models import MLP, DiagonalNet
+from theorykit.flow import keeper, model_flow, reduction
+from theorykit.models import MLP, DiagonalNet, MatrixFactorization
 
 _RELU = """
 import numpy as np, theorykit as tk
@@ -142,3 +143,27 @@ def test_bad_input(tmp_path: Path) -> None:
         tk.gradient_flow(problem, tau_end=0.2, checkpoint="/nowhere/state.npz")
     with pytest.raises(tk.InputError, match="checkpoint_every"):
         tk.gradient_flow(problem, tau_end=0.2, checkpoint=tmp_path / "a.npz", checkpoint_every=-1.0)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "radau5", "rkc2"])
+def test_killed_in_the_companion_after_the_main_run_went_on_unwritten(monkeypatch, tmp_path, method):
+    """The file is written in the companion, with the main run as it was when it was last written."""
+    data = tk.datasets.matrix_completion(d=5, fraction=0.5, seed=0)
+    problem = tk.Problem(MatrixFactorization(5), data, alpha=5.0, weight_decay=1e-2, loss="squared", init="perturbed")
+
+    def flow(**options):
+        return tk.gradient_flow(problem, s_end=1.2, rtol=1e-6, method=method, save=tk.SaveAt(num=50), **options)
+
+    def stop(fraction):
+        if fraction > 0.9:
+            raise KeyboardInterrupt
+
+    clock = itertools.count()
+    monkeypatch.setattr(keeper.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(keeper, "_SPARING", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        flow(checkpoint=tmp_path / "flow.npz", checkpoint_every=23.0, progress=stop)
+    again, whole = flow(checkpoint=tmp_path / "flow.npz"), flow()
+    for name, values in whole.stats.items():
+        np.testing.assert_array_equal(values, again.stats[name])
+    assert len(again.tau) == 50

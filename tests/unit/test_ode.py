@@ -430,20 +430,23 @@ def test_killed_half_way_and_resumed_to_the_same_bits(tmp_path, method, stiffnes
         assert {name: whole[name].tobytes() for name in whole} == {name: half[name].tobytes() for name in half}
 
 
-def _stopped_half_way(path: Path) -> None:
-    class EnoughError(Exception):
-        pass
+class EnoughError(Exception):
+    """Enough evaluations."""
 
-    calls = [0]
 
+def _circle_for_a_while(calls):
     def f(t, y):
         calls[0] += 1
         if calls[0] > 40_000:
             raise EnoughError
         return circle(t, y)
 
+    return f
+
+
+def _stopped_half_way(path: Path) -> None:
     with pytest.raises(EnoughError):
-        integrate(f, [1.0, 0.0], (0.0, 1e4), checkpoint=path, checkpoint_every=0.0)
+        integrate(_circle_for_a_while([0]), [1.0, 0.0], (0.0, 1e4), checkpoint=path, checkpoint_every=0.0)
     assert path.exists()
 
 
@@ -454,7 +457,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     with pytest.raises(InputError, match="another run"):
         integrate(circle, [1.0, 0.5], (0.0, 1e4), checkpoint=path)
     with pytest.raises(InputError, match="companion"):
-        integrate(circle, [1.0, 0.0], (0.0, 1e4), checkpoint=path, companion=False)
+        integrate(_circle_for_a_while([0]), [1.0, 0.0], (0.0, 1e4), checkpoint=path, companion=False)
     rng = np.random.default_rng(0)
     for _ in range(40):
         bad = bytearray(good)
@@ -497,3 +500,32 @@ def test_memory_stays_bounded_on_a_long_run():
     whole = result.counts["steps"] * 9 * y0.nbytes
     assert whole > 4 * peak
     assert peak < 60e6
+
+
+def test_a_checkpoint_of_another_function_is_refused(tmp_path):
+    """Other code, constants, enclosed numbers, arguments, events, statistics: all of them would give other bits."""
+
+    def pull(rate):
+        return lambda t, y, *args: -rate * (y - np.cos(t))
+
+    def go(f=None, rate=1.0, **options):
+        def stop(t, y):
+            if t > 150.0 and path.exists():
+                raise EnoughError
+            return False
+
+        f = pull(rate) if f is None else f
+        return integrate(f, [0.0], (0.0, 300.0), stop=stop, checkpoint=path, checkpoint_every=0.0, **options)
+
+    path = tmp_path / "run.npz"
+    with pytest.raises(EnoughError):
+        go()
+    others = [
+        {"rate": 0.0}, {"f": lambda t, y: -2.0 * (y - np.cos(t))}, {"args": (3.0,)}, {"save": {"a": lambda t, y: y[0]}},
+        {"events": [lambda t, y: y[0] - 0.5]},
+    ]  # fmt: skip
+    for other in others:
+        with pytest.raises(InputError, match="of another run"):
+            go(**other)
+    with pytest.raises(EnoughError):
+        go()

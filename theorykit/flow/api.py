@@ -443,7 +443,9 @@ def _integrate_all(
             paths = [engine.run(log_tau_end, rtol, shares.next()) for rtol in tolerances]
     if any(path is None for path in paths):
         raise InputError(
-            "problem", "a flow whose first step fails", "finite data of moderate scale: see Problem.settings"
+            "problem",
+            "a flow whose first step fails",
+            "moderate data, a smaller |log_alpha|, or a start with zero output",
         )
     return [path for path in paths if path is not None]
 

@@ -407,8 +407,10 @@ def _training(path: Path, log_taus: Floats) -> dict[str, Floats]:
     out: dict[str, Floats] = {}
     if path.squared:
         mantissa, log_scale = path.residuals(log_taus)
+        top = np.max(np.abs(mantissa), axis=1) + 1e-300
         with np.errstate(divide="ignore"):
-            out["log_train_loss"] = np.log(np.mean(mantissa**2, axis=1)) + 2.0 * log_scale
+            shares = np.log(np.mean((mantissa / top[:, None]) ** 2, axis=1))
+        out["log_train_loss"] = shares + 2.0 * (np.log(top) + log_scale)
         q = path.outputs(log_taus) * problem.data.y
     else:
         q = path.outputs(log_taus)

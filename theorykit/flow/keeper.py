@@ -63,10 +63,15 @@ class Keeper(Generic[R]):
             self._write()
 
     def _put(self, rtol: float, run: R) -> None:
-        """Take the state of a run in place of an earlier one."""
+        """Take the state of a run in place of an earlier one, copied where the run may write over it.
+
+        The state of one run is written again with a later one of the other.
+        """
         prefix = f"{rtol!r}/"
-        self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)}
-        self.kept |= {prefix + name: array for name, array in self.pack(run).items()}
+        own = {
+            prefix + name: array.copy() if array.flags.writeable else array for name, array in self.pack(run).items()
+        }
+        self.kept = {name: array for name, array in self.kept.items() if not name.startswith(prefix)} | own
 
     def _write(self) -> None:
         began = time.perf_counter()

@@ -29,7 +29,7 @@ from theorykit.flow.slaved import (
     slaving_rate,
 )
 from theorykit.flow.spill import Spill
-from theorykit.losses import log_derivatives
+from theorykit.losses import log_derivatives, margins
 from theorykit.models import Inputs, require_zero_output
 
 Floats = NDArray[np.float64]
@@ -38,8 +38,14 @@ _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still 
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
+_LEAST_STRETCH = (
+    0.25  # of tau in the kernel frame: x may decay as fast as eps grows, and every step is looked at anyway
+)
+_SMALLEST = 1e-250  # that unit
+_SHRUNK = 0.1  # of the unit of the state at which the tolerance follows it
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
 _LARGEST = 600.0  # L log alpha up to which a flow can start in the rich frame
+_FARTHEST = 1e12  # from the data that outputs may start, so that they have digits when they come there
 _DENSE, _LOW_RANK = 400, 64  # parameters, and outputs of all samples, up to which the Jacobian is formed
 _AHEAD = 100.0  # times what log t would take at its present pace: it never gets slower for long
 _SAMPLES = 32  # from which the size of the features is taken
@@ -163,13 +169,29 @@ def starts_at_zero(problem: Problem) -> bool:
 
 
 def check_scale(problem: Problem, zero_output: bool) -> None:
-    """Raise where the flow has to start in the rich frame and theta or f would leave the float range."""
+    """Raise where the flow starts so far from the data that the outputs have lost their digits when it comes there.
+
+    Without zero output it starts in the rich frame: theta and f have to be floats. Where f of size 1e12 has to come to
+    the data, it ends as the difference of two numbers of that size, and the loss needs f to a part of one.
+    """
+    if zero_output:
+        return
     size = abs(problem.model.degree * problem.log_alpha)
-    if not zero_output and size > _LARGEST:
+    if size > _LARGEST:
         raise InputError(
             "init",
             f"a direction whose output is not zero, at log_alpha = {problem.log_alpha:g}",
             f"zero output, or |log_alpha| up to {_LARGEST / problem.model.degree:g}",
+        )
+    data = problem.data
+    with np.errstate(all="ignore"):
+        f = problem.model.output(math.exp(problem.log_alpha) * problem.direction, problem.model.inputs(data.X))
+        wrong = float(np.max(np.abs(f - data.y) if problem.loss == "squared" else -margins(f, data.y)))
+    if not wrong <= _FARTHEST:
+        raise InputError(
+            "init",
+            f"outputs {wrong:.3g} away from the data at the start, at log_alpha = {problem.log_alpha:g}",
+            f"at most {_FARTHEST:g}: zero output, or a smaller log_alpha",
         )
 
 
@@ -226,10 +248,12 @@ class Run:
             self.origin = problem.direction * math.exp(problem.log_alpha)
         self.slaved_from = SLAVED_FROM if self._solvable else min(SLAVED_FROM, max(_SLAVED, 10.0 / rtol))
         self.by_loss = False
+        self.x = self.origin
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
         self.slides = list[tuple[float, float]]()
+        self.begun_unit = 0.0  # that of the segment under way
         self.met: int | None = None  # the kink at which the last step ended
         self.stalled = 0  # kinks met in a row without moving
         self.first_step: float | None = None
@@ -264,7 +288,9 @@ class Run:
         grown = self.size ** (1.0 - power) * self.h_unit**power
         # tiny starts: their growth is what has to be seen
         start = math.log(self.size) + self.problem.log_alpha if self.size > 0.0 else math.inf
-        return min(grown, math.exp(min(start, 300.0)))
+        # and what weight decay leaves of others is no part of what they were
+        now = max(float(np.linalg.norm(self.x)), _SMALLEST) if self.x.any() else math.inf
+        return min(grown, math.exp(min(start, 300.0)), now)
 
     def _start(self) -> tuple[float, Floats]:
         """Return a time up to which the flow is linear in tau to the tolerance, and the state there."""
@@ -328,6 +354,7 @@ class Run:
         field, self.until = self.field, self._until()
         self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step)
         ends = field.clock(self.log_tau), field.clock(self.until)
+        self.begun_unit = self.unit()
         self.flow = self._by_loss() if self.by_loss else self._integrator(*ends)
 
     def _follow(self, record: Record, flow: Integrator) -> bool:
@@ -340,7 +367,8 @@ class Run:
         self.spill.add(record)
         self._take(record, flow)
         self._note_slaving(before)
-        return self.met is not None or self._leaves_frame() or self._leaves_manifold() or self._leaves_clock()
+        changes = self._leaves_frame() or self._leaves_manifold() or self._leaves_clock() or self._shrinks()
+        return changes or self.met is not None
 
     def _end(self, flow: Integrator) -> None:
         """End a segment: all is over, or another frame, clock, piece or treatment of the residual begins."""
@@ -434,9 +462,7 @@ class Run:
         if self.field.log_clock:
             until = min(until, max(_LOG_CLOCK_ENDS, self.log_tau))
         if self.field.frame == KERNEL:
-            size = max(float(np.linalg.norm(self.x)), self.h_unit)
-            room = _KERNEL_ENDS - (self.field.log_eps(self.log_tau) + math.log(size / self.size))
-            ahead = max(room / self.problem.model.degree, 0.01)
+            ahead = max((_KERNEL_ENDS - self._log_way()) / self.problem.model.degree, 0.01)
             until = min(until, math.log(math.exp(self.log_tau) + ahead))
         return until
 
@@ -485,10 +511,16 @@ class Run:
 
     def _leaves_frame(self) -> bool:
         """Return whether eps |h| has come near |theta_bar|."""
-        if self.field.frame == RICH:
-            return False
-        size = float(np.linalg.norm(self.x))
-        return size > 0.0 and self.field.log_eps(self.log_tau) + math.log(size / self.size) >= _KERNEL_ENDS - 1e-9
+        return self.field.frame == KERNEL and self.size > 0.0 and self._log_way() >= _KERNEL_ENDS - 1e-9
+
+    def _log_way(self) -> float:
+        """Return log of eps |h|/|theta_bar|; an h below its unit, whose errors are no smaller, counts as that."""
+        size = max(float(np.linalg.norm(self.x)), self.h_unit)
+        return self.field.log_eps(self.log_tau) + math.log(size / self.size)
+
+    def _shrinks(self) -> bool:
+        """Return whether the state has become small beside what the tolerance is an absolute one of."""
+        return self.field.frame == RICH and 0.0 < float(np.linalg.norm(self.x)) < _SHRUNK * self.begun_unit
 
     def _leaves_manifold(self) -> bool:
         """Return whether slaving costs more than the tolerance and the residual can be resolved without."""

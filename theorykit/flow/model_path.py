@@ -36,6 +36,10 @@ _LOST = (
     "from {} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
+_STUCK = (
+    "no step succeeds any more: what drives the flow leaves the float range there, or cannot be resolved at such "
+    "scales; try a smaller log_alpha, another rtol, or a start with zero output"
+)
 _LARGE = 10_000  # parameters
 _WIDEST = 2.0  # of an interval of quadrature, in either clock
 
@@ -56,7 +60,8 @@ class ModelPath:
     @property
     def message(self) -> str:
         """What that means and what to do about it."""
-        parts, slides = [self.integration.status.value], self.integration.slides
+        status, slides = self.integration.status, self.integration.slides
+        parts = [_STUCK if status in (Status.NOT_FINITE, Status.NO_CONVERGENCE) else status.value]
         if slides:
             first, last = (self._clock(log_tau) for log_tau in (slides[0][0], slides[-1][1]))
             parts.append(f"slid along kinks between {first} and {last}, in {len(slides)} stretches")

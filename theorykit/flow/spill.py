@@ -41,9 +41,12 @@ class Spill:
             self._move()
 
     def blocks(self) -> list[Floats]:
-        """Return the arrays of all steps one after another, y before dense, in a few long vectors."""
-        loose = [array.ravel() for record in self._loose for array in (record.y, record.dense)]
-        return [*self._blocks, *([np.concatenate(loose)] if loose else [])]
+        """Return the arrays of all steps one after another, y before dense, in a few long vectors, read-only."""
+        if not self._loose:
+            return list(self._blocks)
+        loose = np.concatenate([array.ravel() for record in self._loose for array in (record.y, record.dense)])
+        loose.flags.writeable = False
+        return [*self._blocks, loose]
 
     def _move(self) -> None:
         """Write what is in memory and map it."""

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,7 +107,8 @@ def integrate(
         Keep all steps for `Solution.at`; the memory grows with the number of steps.
     checkpoint : path
         File for the state of the integration, about every `checkpoint_every` seconds. If it exists, the integration
-        goes on from there, to the same bits as without interruption. It is removed at the end.
+        goes on from there, to the same bits as without interruption. It is removed at the end. One of other start,
+        times, tolerances, arguments or functions (told by their code and the numbers in it) is refused.
     checkpoint_every : float
         Seconds.
 
@@ -165,7 +167,9 @@ def integrate(
         for run in runs:
             run.go()
     else:
-        fingerprint = _fingerprint(system, start, span, method, at_times, state_times, watched)
+        asked: dict[str, Any] = {f"save {name}": g for name, g in save.items()}
+        asked |= {f"event {event.name}": (event.g, event.direction, event.terminal) for event in watched}
+        fingerprint = _fingerprint(system, start, span, method, at_times, state_times, asked)
         _go_on(runs, checkpoint, checkpoint_every, fingerprint)
     return _solution(runs, companion or confirm, confirm, method)
 
@@ -297,17 +301,46 @@ def _watched(events: Sequence[Any]) -> list[Zero]:
 
 
 def _fingerprint(
-    system: System, y0: Array, span: tuple[float, float], method: str, at: Array, states: Array, events: list[Zero]
-) -> str:
+    system: System, y0: Array, span: tuple[float, float], method: str, at: Array, states: Array,
+    functions: Mapping[str, Any],
+) -> str:  # fmt: skip
     """Return what a checkpoint must share with the integration that takes it up."""
     digest = hashlib.sha256()
     for array in (y0, system.atol, at, states):
         digest.update(array.tobytes() + b";")
-    if system.rhs.is_compiled:
-        digest.update(system.rhs.pack.tobytes())
-    settings = [span[0].hex(), span[1].hex(), system.rtol.hex(), system.widest.hex(), method, [e.name for e in events]]
+    settings = [span[0].hex(), span[1].hex(), system.rtol.hex(), system.widest.hex(), method]
     digest.update(json.dumps(settings).encode())
+    for name, function in {"f": system.rhs.function, **functions}.items():
+        digest.update(name.encode() + b"=" + _identity(function) + b";")
+    digest.update(_identity(system.rhs.arguments))
     return digest.hexdigest()
+
+
+def _identity(thing: Any, depth: int = 3) -> bytes:
+    """Return what tells functions and values apart: code, constants, what is enclosed; numbers; else types."""
+    thing = getattr(thing, "py_func", thing)  # that of numba
+    code = getattr(thing, "__code__", None)
+    if code is not None and depth > 0:
+        nested = [const for const in code.co_consts if hasattr(const, "co_code")]
+        constants = [const for const in code.co_consts if const not in nested]
+        cells = [cell.cell_contents for cell in thing.__closure__ or () if cell != CellType()]
+        cells = [None if isinstance(value, list) else value for value in cells]  # counters and the like
+        parts = [
+            code.co_code,
+            *(inner.co_code for inner in nested),
+            constants,
+            code.co_names,
+            thing.__defaults__,
+            cells,
+        ]
+        return _identity(parts, depth - 1)
+    if isinstance(thing, (list, tuple)):
+        return b"[" + b",".join(_identity(part, depth) for part in thing) + b"]"
+    if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):
+        return repr(thing).encode()
+    if isinstance(thing, np.ndarray) and thing.dtype.kind in "biufcSU":
+        return f"{thing.dtype} {thing.shape} ".encode() + thing.tobytes()
+    return type(thing).__qualname__.encode()
 
 
 def _go_on(runs: list[Run], path: str | os.PathLike[str], every: float, fingerprint: str) -> None:
