@@ -180,6 +180,11 @@ SQUARE = np.array([[1.0, 2.0], [2.5, 1.0]])
         (lambda: modular(7, fraction=1.5), "fraction: got 1.5; wanted a share above 0 and at most 1"),
         (lambda: matrix_completion(3, fraction=0.01), "fraction: got 0.01 of 9 entries; wanted at least one observed"),
         (lambda: matrix_completion(0), "d: got 0"),
+        (lambda: matrix_completion(10**12), "d: got 1000000000000, which takes .* GiB; wanted what fits into"),
+        (lambda: modular(10**12), "p: got 1000000000000, which takes .* GiB; wanted what fits into"),
+        (lambda: sparse_parity(n=3, d=10**30, k=1), "d: got 1000000000000000000000000000000, which takes"),
+        (lambda: xor_cluster(n=3, d=4, n_test=10**30), "n_test: got 1000000000000000000000000000000, which takes"),
+        (lambda: matrix_entries([[0, 0]], [1.0], shape=3), "shape: got 3; wanted a pair of sizes"),
         (lambda: matrix_completion(3, "multiplicaton"), "matrix: got 'multiplicaton'.*did you mean 'multiplication'"),
         (lambda: matrix_completion(matrix=np.ones((2, 3))), "matrix: got 2 x 3; wanted a square matrix"),
         (

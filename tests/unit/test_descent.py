@@ -73,6 +73,7 @@ REFUSED = {
         "events: got 'train_los'; wanted one of .*did you mean 'train_loss'",
     ),
     "check": ({"check_every": 0}, "check_every: got 0; wanted an integer >= 1"),
+    "checkpoint": ({"checkpoint": 5}, "checkpoint: got 5; wanted the path of a file"),
     "direction": ({"directions": {"mine": np.ones(3)}}, r"directions\['mine'\]: got 3 entries; wanted 4"),
     "statistics": ({"statistics": {"mine": 3.0}}, "statistics: got .*; wanted a dict of functions of theta"),
     "statistics taken": (

@@ -46,6 +46,7 @@ def test_at_reads_the_dense_output(trajectory):
     log_u, log_v = snapshot.log_coordinates
     np.testing.assert_allclose(np.exp(2.0 * log_u) - np.exp(2.0 * log_v), snapshot.weights, rtol=1e-6, atol=1e-9)
     assert 0.0 <= snapshot.error("log_norm") < 1e-4
+    assert 0.0 < snapshot.error("test_accuracy") < 1.0
     cosine = snapshot.weights @ np.ones(20) / np.linalg.norm(snapshot.weights) / math.sqrt(20.0)
     assert trajectory.stats["cos_ones"][7] == pytest.approx(cosine)
 

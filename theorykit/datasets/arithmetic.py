@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import finite, integer
+from theorykit._numerics.validate import affordable, finite, integer
 from theorykit.datasets.dataset import Dataset, stored
 
 Integers = NDArray[np.int64]
@@ -68,6 +68,7 @@ def modular(p: int = 97, operation: str = "addition", fraction: float = 0.4, see
     True
     """
     p, seed = integer("p", p, minimum=2), integer("seed", seed, minimum=0)
+    affordable("p", p, 3 * 8 * p * p)
     if operation not in (*OPERATIONS, "division"):
         raise unknown_name("operation", str(operation), [*OPERATIONS, "division"])
     if finite("fraction", fraction, above=0.0) > 1.0:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import finite, integer, matrix, vector
+from theorykit._numerics.validate import affordable, finite, integer, matrix, vector
 from theorykit.datasets.dataset import Dataset, stored
 
 _MATRICES = ("multiplication", "random")
@@ -61,7 +61,8 @@ def matrix_completion(
     ((459, 2), 470, 8939)
     """
     rng = np.random.default_rng(integer("seed", seed, minimum=0))
-    whole = _whole(matrix, integer("d", d, minimum=1), integer("rank", rank, minimum=1), symmetric, rng)
+    affordable("d", integer("d", d, minimum=1), 8 * d * d)
+    whole = _whole(matrix, d, integer("rank", rank, minimum=1), symmetric, rng)
     if symmetric:
         _require_symmetric(whole)
     if finite("fraction", fraction, above=0.0) > 1.0:
@@ -119,7 +120,10 @@ def matrix_entries(
     >>> data.X.tolist(), data.y.tolist(), data.weights.tolist()
     ([[0, 1], [2, 2]], [5.0, 1.0], [2.0, 1.0])
     """
-    rows, columns = (integer("shape", side, minimum=1) for side in shape)
+    try:
+        rows, columns = (integer("shape", side, minimum=1) for side in shape)
+    except (TypeError, ValueError):
+        raise InputError("shape", repr(shape), "a pair of sizes, such as (3, 4)") from None
     if symmetric and rows != columns:
         raise InputError("shape", f"{rows} x {columns}", "a square matrix, since symmetric=True")
     pairs = _indices(entries, (rows, columns))

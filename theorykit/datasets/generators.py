@@ -151,6 +151,7 @@ def sparse_parity(n: int, d: int, k: int = 2, n_test: int = 0, seed: int = 0) ->
     True
     """
     n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    _refuse_what_does_not_fit(n, d, n_test, bits=8, test_bits=1)
     if integer("k", k, minimum=1) > d:
         raise InputError("k", str(k), f"an integer from 1 to d = {d}")
     truth_rng, train_rng, test_rng = _streams(seed)
@@ -202,6 +203,7 @@ def xor_cluster(n: int, d: int, separation: float = 5.0, flip: float = 0.0, n_te
     ((6, 50), 3)
     """
     n, d, n_test, seed = _sizes(n, d, n_test, seed)
+    _refuse_what_does_not_fit(n, d, n_test, bits=64, test_bits=0)
     integer("d", d, minimum=2)
     separation = finite("separation", separation, minimum=0.0)
     if not finite("flip", flip, minimum=0.0) < 0.5:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import FlowError, InputError
-from theorykit._numerics.serial import plain, replacing
+from theorykit._numerics.serial import plain, replacing, writable_file
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite, integer
 from theorykit._version import __version__
@@ -229,6 +229,8 @@ def gradient_descent(
     watched = _watched(gauge, events, stop)
     every = max(1, steps // _CHECKS) if check_every is None else integer("check_every", check_every, minimum=1)
     finite("checkpoint_every", checkpoint_every, minimum=0.0)
+    if checkpoint is not None:
+        writable_file("checkpoint", checkpoint)
     if progress is not None and not callable(progress):
         raise InputError("progress", repr(progress), "a function of the fraction done")
     walk = Walk(problem, rule, seed)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.serial import writable_file
 from theorykit._numerics.validate import finite, integer, vector
 from theorykit.flow.ode.jacobian import LowRankJacobian
 from theorykit.flow.ode.solution import Solution
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 _TIGHTEST, _LOOSEST = 1e-14, 0.1  # round-off of a step is some 1e-15
 _COMPANION = 10.0  # times the tolerance
 _MANY_REJECTED = 0.3
+_MOST_TIMES = 10**7
 
 
 def integrate(
@@ -136,8 +138,12 @@ def integrate(
     >>> round(swing.events[0].t, 8), bool(swing.events[0].error < 1e-6)
     (1.57079633, True)
     """
-    system, span = _system(f, y0, t_span, jacobian, rtol, atol, widest, spectral_radius, tuple(args), method)
+    system, span = _system(f, y0, t_span, jacobian, rtol, atol, widest, spectral_radius, _arguments(args), method)
     start = vector("y0", y0)
+    if checkpoint is not None:
+        writable_file("checkpoint", checkpoint)
+    if save is not None and not isinstance(save, Mapping):
+        raise InputError("save", repr(save), "a dict of functions g(t, y)")
     at_times = _times("at", at, span)
     state_times = at_times if states is None else _times("states", states, span)
     save = dict(save or {})
@@ -199,11 +205,18 @@ def integrator(
     >>> bool(abs(flow.y[0] - 0.36787944117) < 1e-8)
     True
     """
-    system, span = _system(f, y0, t_span, jacobian, rtol, atol, widest, spectral_radius, tuple(args), method)
+    system, span = _system(f, y0, t_span, jacobian, rtol, atol, widest, spectral_radius, _arguments(args), method)
     first = 0.0 if first_step is None else finite("first_step", first_step, above=0.0)
     from theorykit.flow.ode.stepping import Integrator
 
     return Integrator(system, vector("y0", y0), *span, method, first)
+
+
+def _arguments(args: Sequence[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(args)
+    except TypeError:
+        raise InputError("args", repr(args), "a sequence, such as (2.0,)") from None
 
 
 def _system(
@@ -232,11 +245,14 @@ def _system(
     rtol = finite("rtol", rtol, minimum=_TIGHTEST)
     if rtol > _LOOSEST:
         raise InputError("rtol", f"{rtol:g}", f"at most {_LOOSEST:g}")
-    absolute = np.full(start.size, 0.01 * rtol) if atol is None else np.array(atol, dtype=np.float64)
-    if absolute.ndim > 0:
-        absolute = vector("atol", absolute, length=start.size)
-    absolute = np.array(np.broadcast_to(absolute, start.shape), dtype=np.float64)
-    if not (np.all(np.isfinite(absolute)) and np.all(absolute > 0.0)):
+    given_atol = 0.01 * rtol if atol is None else atol
+    many = (
+        vector("atol", given_atol, length=start.size, each="unknown")
+        if np.ndim(given_atol)
+        else finite("atol", given_atol)
+    )
+    absolute = np.array(np.broadcast_to(many, start.shape), dtype=np.float64)
+    if not np.all(absolute > 0.0):
         raise InputError("atol", repr(atol), "finite numbers > 0")
     if not (isinstance(widest, (int, float)) and widest > 0.0):
         raise InputError("widest", repr(widest), "a number > 0")
@@ -279,10 +295,9 @@ def _jacobian(jacobian: Any, args: tuple[Any, ...], y0: Array, t0: float) -> Any
 def _times(argument: str, given: int | Sequence[float] | Array, span: tuple[float, float]) -> Array:
     """Return times in the order of travel."""
     if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
-        return (
-            np.linspace(*span, integer(argument, int(given), minimum=2)) if span[0] != span[1] else np.array([span[0]])
-        )
-    times = np.unique(vector(argument, np.asarray(given, dtype=np.float64)))
+        count = integer(argument, int(given), minimum=2, maximum=_MOST_TIMES)
+        return np.linspace(*span, count) if span[0] != span[1] else np.array([span[0]])
+    times = np.unique(vector(argument, given))
     low, high = min(span), max(span)
     if times.size == 0 or times[0] < low or times[-1] > high:
         raise InputError(argument, f"times from {times.min():g} to {times.max():g}" if times.size else "no times",
