@@ -181,7 +181,7 @@ def test_high_orders_at_loose_tolerances_take_no_more_steps(method):
         assert counts["steps"] + counts["rejected"] < 200
 
 
-@pytest.mark.parametrize("method", ["auto", "radau5", "tsit5"])
+@pytest.mark.parametrize("method", ["auto", "radau5", "tsit5", "streamed"])
 def test_a_flow_that_weight_decay_takes_to_zero_keeps_its_digits(method):
     """Against SciPy on theta e^tau, which stays of order one, to |theta| = 1e-25."""
     rows, columns, y = [0, 0, 1], [0, 1, 2], np.array([1.0, 0.5, -1.0])

@@ -86,7 +86,8 @@ class Stepper:
     velocity : callable
         (clock, x) -> Velocity.
     rtol : float
-        The local error of a step is kept below rtol (unit + |x|), in Euclidean norms.
+        The local error of a step is kept below rtol (unit + |x|), in Euclidean norms, with |theta| in place of the
+        unit where that is smaller.
     unit : float
         A change of x of this norm matters, however small x is.
     length : callable
@@ -109,6 +110,8 @@ class Stepper:
     def step(self, point: Point, clock_end: float) -> Point | None:
         """Return the point behind one accepted step, at most at `clock_end`; None where even tiny steps fail."""
         rejected = 0.0
+        # what weight decay has made small is followed to digits of its own
+        unit = min(self.unit, max(self.length(point.clock, point.x), 1e-250))
         while True:
             if point.age >= _AGE:
                 point = self._with_radius(point)
@@ -122,7 +125,7 @@ class Stepper:
             velocity = self.velocity(clock, x)
             point = replace(point, gradients=point.gradients + stages)
             error = 0.4 * h * (point.velocity.of + velocity.of) - 0.8 * increment
-            size = _norm(error) / (self.unit + max(_norm(point.x), _norm(x)))
+            size = _norm(error) / (unit + max(_norm(point.x), _norm(x)))
             relative = size / self.rtol
             if relative <= 1.0:
                 break
