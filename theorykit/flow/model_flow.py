@@ -187,7 +187,7 @@ def check_scale(problem: Problem, zero_output: bool) -> None:
     with np.errstate(all="ignore"):
         f = problem.model.output(math.exp(problem.log_alpha) * problem.direction, problem.model.inputs(data.X))
         wrong = float(np.max(np.abs(f - data.y) if problem.loss == "squared" else -margins(f, data.y)))
-    if not wrong <= _FARTHEST:
+    if wrong > _FARTHEST:
         raise InputError(
             "init",
             f"outputs {wrong:.3g} away from the data at the start, at log_alpha = {problem.log_alpha:g}",
