@@ -306,6 +306,8 @@ class Run:
                 break
             # all of its size is in the exponents of the force and of the loss
             f = self.field.outputs(log_tau, self.origin)
+            if not np.all(np.isfinite(f)):
+                break
             slopes, _ = log_derivatives(self.problem.loss, f, self.problem.data.y)
             steepest = self.field.log_stiffness(log_tau) + max(float(slopes.max()), 0.0)
             log_tau = min(log_tau, math.log(little) - steepest)
