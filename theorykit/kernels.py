@@ -6,6 +6,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import shown
 from theorykit.models import HomogeneousModel, Inputs
 
 
@@ -30,7 +32,8 @@ def features(
     >>> features(DiagonalNet(d=1), [[3.0]])
     array([[ 6., -6.]])
     """
-    return model.features(X, _direction(model, init, seed))
+    direction = _direction(model, init, seed)
+    return model.features(X, direction)
 
 
 def ntk(
@@ -63,11 +66,14 @@ def ntk(
     >>> ntk(MLP((2, 64, 3)), [[1.0, 0.0], [0.0, 1.0]], init="twin", seed=1).shape
     (2, 3, 2, 3)
     """
-    return model.ntk(X, other, _direction(model, init, seed))
+    direction = _direction(model, init, seed)
+    return model.ntk(X, other, direction)
 
 
 def _direction(model: HomogeneousModel, init: str | ArrayLike, seed: int) -> NDArray[Any]:
     """Return the initial direction, checked; the user's own keeps single precision."""
+    if not isinstance(model, HomogeneousModel) or isinstance(model, type):
+        raise InputError("model", shown(model), "a model of theorykit.models")
     direction = model.direction(init, seed)
     single = getattr(init, "dtype", None) == "float32"
     return direction.astype("float32") if single else direction

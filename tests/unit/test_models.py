@@ -377,3 +377,21 @@ def test_few_entries_of_a_large_matrix_are_those_of_the_whole(net: MatrixFactori
     W = parts["U"] @ parts["U"].T - parts["V"] @ parts["V"].T if net.symmetric else parts["U"] @ parts["V"].T
     np.testing.assert_allclose(f, W[tuple(X.T)], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(gradient, c @ net.features(X, theta), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda X: tk.kernels.ntk(None, X), "model: got None; wanted a model"),
+        (lambda X: tk.kernels.ntk(MLP, X), "model: got .*MLP.*; wanted a model"),
+        (lambda X: tk.kernels.features(None, X), "model: got None; wanted a model"),
+        (lambda X: UserModel(None, parameters=2, X=X, jacobian=lambda theta, X: X), "output: got None; wanted a func"),
+        (
+            lambda X: UserModel(lambda theta, X: X @ theta, parameters=2, X=X, jacobian=5),
+            "jacobian: got 5; wanted a fu",
+        ),
+    ],
+)
+def test_what_is_no_model_or_function_is_refused(call, message):
+    with pytest.raises(tk.InputError, match=message):
+        call(np.ones((2, 2)))

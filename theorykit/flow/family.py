@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.serial import plain, replacing
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite, integer, vector
+from theorykit._numerics.validate import finite, integer, path, vector
 from theorykit._numerics.workers import side_by_side
 from theorykit._version import __version__
 from theorykit.flow.api import SaveAt, gradient_flow
@@ -236,11 +236,12 @@ def _default_event(directions: Mapping[str, Floats]) -> Crossing:
 def _existing(folder: str | os.PathLike[str] | None) -> Path | None:
     if folder is None:
         return None
+    folder = path("folder", folder, "a folder that can be written")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise InputError("folder", f"{folder} ({problem.strerror})", "a folder that can be written") from None
-    return Path(folder)
+    return folder
 
 
 def _run_all(task: _Task, scales: list[tuple[float, float]], jobs: int) -> Iterator[_Row]:

@@ -65,7 +65,7 @@ class Problem:
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, HomogeneousModel):
+        if not isinstance(self.model, HomogeneousModel) or isinstance(self.model, type):
             raise InputError("model", type(self.model).__name__, "a model of theorykit.models")
         if not isinstance(self.data, Dataset):
             raise InputError("data", type(self.data).__name__, "a theorykit Dataset (see Dataset.from_arrays)")

@@ -94,6 +94,9 @@ class UserModel:
         degree: int | None = None,
         name: str = "user's model",
     ) -> None:
+        for what, function in (("output", output), ("jacobian", jacobian), ("vjp", vjp)):
+            if not callable(function) and (function is not None or what == "output"):
+                raise InputError(what, repr(function), "a function of (theta, X)")
         if (jacobian is None) == (vjp is None):
             got = "neither" if jacobian is None else "both"
             raise InputError("jacobian", f"{got} jacobian and vjp", "exactly one of jacobian= and vjp=")
