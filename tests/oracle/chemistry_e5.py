@@ -26,8 +26,8 @@ def jacobian(y: mp.matrix) -> mp.matrix:
     return mp.matrix([[-A - a, 0, -b, 0], [A, -c, -d, 0], [A - a, -c, -b - d, C], [a, 0, b, -C]])
 
 
-def tableau() -> tuple[list[mp.mpf], mp.matrix]:
-    """Return abscissae and weights of Radau IIA."""
+def tableau() -> mp.matrix:
+    """Return the weights of Radau IIA, whose abscissae are zeros of a difference of Legendre polynomials."""
     s = STAGES
     c = [
         mp.findroot(lambda x: mp.legendre(s, 2 * x - 1) - mp.legendre(s - 1, 2 * x - 1), guess) for guess in _guesses()
@@ -37,7 +37,7 @@ def tableau() -> tuple[list[mp.mpf], mp.matrix]:
     for i in range(s):
         for k in range(s):
             powers[i, k], moments[i, k] = c[i] ** k, c[i] ** (k + 1) / (k + 1)
-    return c, moments * powers**-1
+    return moments * powers**-1
 
 
 def _guesses() -> list[float]:
@@ -71,7 +71,7 @@ def step(y: mp.matrix, h: mp.mpf, weights: mp.matrix) -> mp.matrix:
 
 def solve(steps_per_decade: int) -> dict[int, mp.matrix]:
     """Return y at powers of ten."""
-    _, weights = tableau()
+    weights = tableau()
     t, y, found = mp.mpf("1e-6"), mp.matrix([mp.mpf("1.76e-3"), 0, 0, 0]), {}
     y = step(y, t, weights)
     for k in range(1, steps_per_decade * 19 + 1):

@@ -121,9 +121,10 @@ def matrix_entries(
     ([[0, 1], [2, 2]], [5.0, 1.0], [2.0, 1.0])
     """
     try:
-        rows, columns = (integer("shape", side, minimum=1) for side in shape)
+        rows, columns = shape
     except (TypeError, ValueError):
         raise InputError("shape", repr(shape), "a pair of sizes, such as (3, 4)") from None
+    rows, columns = integer("shape", rows, minimum=1), integer("shape", columns, minimum=1)
     if symmetric and rows != columns:
         raise InputError("shape", f"{rows} x {columns}", "a square matrix, since symmetric=True")
     pairs = _indices(entries, (rows, columns))

@@ -38,11 +38,8 @@ _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still 
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
-_LEAST_STRETCH = (
-    0.25  # of tau in the kernel frame: x may decay as fast as eps grows, and every step is looked at anyway
-)
-_SMALLEST = 1e-250  # that unit
 _SHRUNK = 0.1  # of the unit of the state at which the tolerance follows it
+_SMALLEST = 1e-250  # that unit can become
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
 _LARGEST = 600.0  # L log alpha up to which a flow can start in the rich frame
 _FARTHEST = 1e12  # from the data that outputs may start, so that they have digits when they come there

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from types import CellType
+from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -334,21 +334,12 @@ def _fingerprint(
 def _identity(thing: Any, depth: int = 3) -> bytes:
     """Return what tells functions and values apart: code, constants, what is enclosed; numbers; else types."""
     thing = getattr(thing, "py_func", thing)  # that of numba
-    code = getattr(thing, "__code__", None)
-    if code is not None and depth > 0:
-        nested = [const for const in code.co_consts if hasattr(const, "co_code")]
-        constants = [const for const in code.co_consts if const not in nested]
+    if hasattr(thing, "__code__") and depth > 0:
         cells = [cell.cell_contents for cell in thing.__closure__ or () if cell != CellType()]
         cells = [None if isinstance(value, list) else value for value in cells]  # counters and the like
-        parts = [
-            code.co_code,
-            *(inner.co_code for inner in nested),
-            constants,
-            code.co_names,
-            thing.__defaults__,
-            cells,
-        ]
-        return _identity(parts, depth - 1)
+        return _identity([thing.__code__, thing.__defaults__, cells], depth - 1)
+    if isinstance(thing, CodeType):
+        thing = [thing.co_code, thing.co_names, *thing.co_consts]
     if isinstance(thing, (list, tuple)):
         return b"[" + b",".join(_identity(part, depth) for part in thing) + b"]"
     if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):

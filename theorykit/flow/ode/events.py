@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError
+from theorykit._numerics.roots import root_between
 
 if TYPE_CHECKING:
     from theorykit.flow.ode.methods import Record
@@ -168,9 +169,7 @@ class Watch:
 
     def _locate(self, record: Record, index: int, low: float, high: float) -> tuple[float, float]:
         """Return the zero between two times of different signs and the width of its bracket."""
-        from scipy.optimize import brentq
-
-        held = [record]  # brentq's wrapper refers to itself, and would keep the record until the next collection
+        held = [record]  # SciPy's wrapper refers to itself, and would keep the record until the next collection
 
         def value(t: float) -> float:
             return self._value(t, held[0].at(index, t))
@@ -179,6 +178,6 @@ class Watch:
         first, last = value(low), value(high)
         if first == 0.0 or last == 0.0 or (first < 0.0) == (last < 0.0):  # a sample on zero itself
             return (low if abs(first) <= abs(last) else high), xtol
-        root = float(brentq(value, low, high, xtol=xtol, rtol=9e-16))
+        root = root_between(value, low, high, xtol)
         held.clear()
         return root, 2.0 * xtol + 2e-15 * abs(root)
