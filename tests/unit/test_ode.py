@@ -538,3 +538,14 @@ def test_a_checkpoint_of_another_function_is_refused(tmp_path):
             go(**other)
     with pytest.raises(EnoughError):
         go()
+
+
+@pytest.mark.parametrize("method", ["radau5", "radau9"])
+def test_a_first_step_that_lands_where_slopes_are_absurd_is_cut(method):
+    """The slope after an Euler step is e^200 of that before: the step chosen from it would be below round-off in t."""
+    slow, steep = 1e-3, 2e4
+    result = integrate(
+        lambda t, y: slow * (1.0 - 2.0 * np.sinh(steep * (y - 1.0))), [1.0], (-300.0, -200.0), method=method
+    )
+    assert result.status == "reached_end"
+    assert result.y_end[0] == pytest.approx(1.0 + math.asinh(0.5) / steep, abs=1e-9)
