@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from ode_problems import Problem
+from scipy.integrate import solve_ivp
 
 import theorykit as tk
 from theorykit.flow import LowRankJacobian
@@ -39,6 +40,8 @@ class Net:
     taylor : callable, optional
         ``taylor(heyoka)`` returns the system as expressions.
     jacobian : LowRankJacobian, optional
+    reference : callable, optional
+        ``reference(tau)`` returns theta there by independent means, where no explicit method comes that far.
     """
 
     raw: Problem
@@ -47,6 +50,7 @@ class Net:
     jax: Callable[[Any], Callable[[Any], Any]]
     taylor: Callable[[Any], Any] | None = None
     jacobian: LowRankJacobian | None = None
+    reference: Callable[[float], Array] | None = None
 
 
 # --- diagonal nets, L = 2: n = 8, d = 40 ---
@@ -109,9 +113,24 @@ def diagonal(loss: str, alpha: float) -> Net:
         signed = np.concatenate([Z.T * u[:, None], -Z.T * v[:, None]])
         return np.concatenate([force - 1.0, -force - 1.0]), -2.0 * gain * signed * bend, signed
 
+    def reference(tau: float) -> Array:
+        """The dual of theta, n numbers in which the flow is exact: u, v = alpha exp(-tau +- 2 Z.T m), by SciPy."""
+
+        def force(t: float, m: Array) -> Array:
+            q = 2.0 * alpha**2 * math.exp(-2.0 * t) * (Z @ np.sinh(4.0 * (m @ Z)))
+            return gain * (1.0 - q)
+
+        def slopes(t: float, m: Array) -> Array:
+            return -8.0 * gain * alpha**2 * math.exp(-2.0 * t) * (Z * np.cosh(4.0 * (m @ Z))) @ Z.T
+
+        found = solve_ivp(force, (0.0, tau), np.zeros(n), "Radau", jac=slopes, rtol=1e-13, atol=1e-18)
+        b = 2.0 * (found.y[:, -1] @ Z)
+        return alpha * math.exp(-tau) * np.exp(np.concatenate([b, -b]))
+
     model = tk.models.DiagonalNet(d=d, degree=2)
     flow = tk.Problem(model, data, loss=loss, alpha=alpha, weight_decay=WEIGHT_DECAY)
-    return Net(raw, flow, s_end, jax, taylor, LowRankJacobian(parts, rank=n))
+    own = None if exponential else reference
+    return Net(raw, flow, s_end, jax, taylor, LowRankJacobian(parts, rank=n), own)
 
 
 # --- matrix factorisation: the multiplication table (figure 3 of lyu2024 at d = 97) ---

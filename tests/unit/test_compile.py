@@ -32,7 +32,7 @@ def test_the_key_covers_the_files_with_compiled_code():
         for path in PACKAGE.rglob("*.py")
         if "@compiled" in path.read_text() or "compiled()" in path.read_text()
     }
-    constants = {"losses.py", "flow/tableaus.py", "_numerics/signatures.py"}
+    constants = {"losses.py", "_numerics/signatures.py"}
     assert covered == decorated | constants | {"_numerics/compile.py"}
 
 
@@ -46,7 +46,7 @@ def test_other_files_may_change(package, name):
     file.write_text(text)
 
 
-@pytest.mark.parametrize("name", ["flow/_radau.py", "flow/ode/_drive.py", "losses.py", "flow/tableaus.py"])
+@pytest.mark.parametrize("name", ["flow/_radau.py", "flow/ode/_drive.py", "losses.py"])
 def test_compiled_code_and_its_constants_may_not(package, name):
     before = hash_of(package)
     file = package / name

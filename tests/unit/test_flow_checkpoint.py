@@ -65,7 +65,8 @@ def test_resumed_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest
     run = model_flow.Run if name in FLOWS else reduction.Run
     deaths = (7, 25, 11) if name in FLOWS else (2, 3, 5, 4)  # in the run, then in the run or its companion
     settings = {"rtol": 1e-5, "save": tk.SaveAt(num=5), "events": [tk.Crossing("log_norm", 1.0)], **end}
-    monkeypatch.setattr(reduction, "_CHUNK", 5)
+    monkeypatch.setattr(reduction, "_FIRST_CHUNK", 5)
+    monkeypatch.setattr(reduction, "_CHUNK_SECONDS", 0.0)  # chunks never grow
     whole = tk.gradient_flow(problem, **settings)
     assert whole.status == "reached_end"
     path, step = tmp_path / "state.npz", run.step
@@ -97,7 +98,8 @@ def test_the_dual_steps_do_not_depend_on_how_many_are_taken_at_once(name: str, m
     problem, end = DUAL[name]
     whole = tk.gradient_flow(problem, **end)
     assert whole.counts["run"]["steps"] > 20
-    monkeypatch.setattr(reduction, "_CHUNK", 1)
+    monkeypatch.setattr(reduction, "_FIRST_CHUNK", 1)
+    monkeypatch.setattr(reduction, "_CHUNK_SECONDS", 0.0)  # chunks never grow
     again = tk.gradient_flow(problem, **end)
     assert again.counts == whole.counts
     for key, values in whole.stats.items():

@@ -101,6 +101,7 @@ def test_refusals(call, message):
         (lambda: MLP((3, 4.0, 1)), "widths: got 4.0"),
         (lambda: MLP((3, 4, 1), "tanh"), "activation: got 'tanh'; wanted an Activation, or one of relu"),
         (lambda: MLP((3, 4, 1), "relu^0"), "power: got 0"),
+        (lambda: MLP((3, 4, 1), "relu^99"), "power: got 99; wanted an integer <= 20"),
         (lambda: MLP((5, 4, 1), symbols=2), "widths: got 5 inputs; wanted a multiple of symbols = 2"),
         (lambda: MLP((5, 4, 1), symbols=1), "symbols: got 1"),
         (lambda: Activation(slope=1.5), "slope: got 1.5; wanted a number from 0"),

@@ -38,6 +38,7 @@ LOSS, DEGREE, FRAME, LOG_CLOCK, SPAN, SMALL_DATA, BALANCED = range(7)
 KERNEL, RICH = 0, 1
 
 _LARGEST_LOG = 700.0  # log tau passes it without weight decay only, where tau itself is multiplied by 0
+MOST_DECAY = 5.0  # of the logarithm of a dying coordinate's weight, and so of an eigenvalue, between two anchors
 _BLOCK = 1024  # columns at a time: what a pass over them reads and writes stays in the cache for the next one
 _REASSOCIATE = {"reassoc", "contract", "nsz"}  # lets dot products use wide registers; keeps NaN and infinity meaningful
 
@@ -631,8 +632,11 @@ def monitor(clock, state, pack):
         if pack[8][SPAN] == 0 and strength * np.sum(np.abs(c[0])) * hyper[Z_MAX] < hyper[SWITCH]:
             return False  # a bound that spares the pass over the data
         return strength * np.max(np.abs(exponents(c, pack)[0])) > hyper[SWITCH]
+    lag = _lag(clock, pack)
+    if pack[8][LOSS] == SQUARED and lag > MOST_DECAY / (2.0 * degree - 2.0):
+        return True
     if degree == 2:
-        return _lag(clock, pack) > (2.5 if pack[8][LOSS] == SQUARED else 30.0)
+        return lag > 30.0
     b = exponents(c, pack)[0]
     scale = degree * (degree - 2.0)
     for j in range(b.shape[0]):

@@ -1,7 +1,7 @@
-"""The compiled implicit driver: Radau IIA of order 5, adaptive, with dense output, in chunks of steps.
+"""The compiled implicit driver of the dual reduction: Radau IIA, adaptive, with dense output, in chunks of steps.
 
-One driver for all models: the right-hand side, its Jacobian and the monitor come in as first-class functions of the
-signatures in `theorykit._numerics.signatures`, so that nothing here is compiled a second time.
+One signature for all data: nothing here is compiled a second time. The right-hand side takes all stages at once, so
+that a large data matrix is read once for them all.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float64, int64, types
+from numba import complex128, float64, int64, types
 
 from theorykit._numerics.compile import compiled
-from theorykit._numerics.signatures import INTEGERS, JACOBIAN, MATRIX, MONITOR, PACK, RHS, VECTOR
-from theorykit.flow.tableaus import RADAU_IIA_5
-
-_C, _T, _T_INV = RADAU_IIA_5.c, RADAU_IIA_5.T, RADAU_IIA_5.T_inv
-_ERROR, _DENSE = RADAU_IIA_5.error, RADAU_IIA_5.dense
-_GAMMA, _MU = RADAU_IIA_5.gamma, RADAU_IIA_5.mu.conjugate()
+from theorykit._numerics.signatures import INTEGERS, MATRIX, PACK, VECTOR
+from theorykit.flow._collocation import extrapolate, mix
+from theorykit.flow._dense import factor_dense, solve_dense
+from theorykit.flow._diagonal import jacobian, monitor, rhs
 
 RUNNING, REACHED_END, MONITOR_STOPPED, STEP_TOO_SMALL, NOT_FINITE = range(5)
 
 # state[...] carried from chunk to chunk
-H, H_OLD, ERROR_OLD, ETA, HAVE_PREDICTOR, H_SAFE, BEGUN, FRESH_JACOBIAN, FACTORED_H = range(9)
+H, H_OLD, ERROR_OLD, ETA, H_SAFE, BEGUN, FRESH_JACOBIAN, FACTORED_H, HALVED = range(9)
 # counts[...]
 STEPS, REJECTED, RHS_BATCHES, JACOBIANS, FACTORISATIONS = range(5)
 
-_NEWTON_ITERATIONS = 7
+TABLEAU = types.Tuple(
+    (int64, VECTOR, float64, complex128[::1], MATRIX, MATRIX, VECTOR, MATRIX, MATRIX)
+)  # error_order, c, gamma, mu (of negative imaginary part), T, T_inv, error, dense, series
 _CUBE = types.Array(float64, 3, "C")
 
 
@@ -35,51 +35,120 @@ def _norm(x, scale):
     return math.sqrt(np.mean((x / scale) ** 2))
 
 
+@compiled(float64(float64))
+def newton_tolerance(rtol):
+    """Return the error, in units of the tolerance, at which Newton's iteration ends."""
+    return max(10.0 * 2.2e-16 / rtol, min(0.03, rtol**0.25))
+
+
 @compiled()
-def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pack, eta):
-    """Solve the collocation equations for the stage increments z (3, r) in place."""
-    w = np.dot(_T_INV, z)
-    f = np.empty_like(z)
-    times = t + h * _C
+def _most_iterations(s):
+    return 7 + (5 * (s - 3)) // 2
+
+
+@compiled()
+def _factor(j, shift, halved, factors, pivots):
+    """Factor shift I - J; of a halved J (see `advance`) what is left once the upper half is eliminated."""
+    n = factors.shape[0]
+    first = n if halved else 0
+    ratio = -j[0, n] / (shift - j[0, 0]) if halved else 0.0 * shift
+    for i in range(n):
+        for k in range(n):
+            factors[i, k] = -j[first + i, first + k]
+            if halved:
+                factors[i, k] += ratio * j[n + i, k]
+        factors[i, i] += shift
+    return factor_dense(factors, pivots)
+
+
+@compiled()
+def _solve(j, shift, halved, factors, pivots, x):
+    """Solve (shift I - J) x = b in place with what `_factor` made."""
+    if not halved:
+        solve_dense(factors, pivots, x)
+        return
+    n = factors.shape[0]
+    own, other = shift - j[0, 0], -j[0, n]
+    upper, lower = x[:n], x[n:]
+    for i in range(n):
+        upper[i] /= own
+    for i in range(n):
+        total = lower[i]
+        for k in range(n):
+            total += j[n + i, k] * upper[k]
+        lower[i] = total
+    solve_dense(factors, pivots, lower)
+    for i in range(n):
+        upper[i] -= other / own * lower[i]
+
+
+@compiled()
+def _newton(t, y, h, z, scale, tolerance, j, halved, real, pairs, pivots, pack, tableau, eta):
+    """Solve the collocation equations for the stage increments z (s, r) in place."""
+    _, c, gamma, mu, transform, inverse, _, _, _ = tableau
+    s, r = z.shape
+    w, g, f = np.empty_like(z), np.empty_like(z), np.empty_like(z)
+    residual = np.empty(r, dtype=np.complex128)
+    mix(inverse, z, w)
+    times = t + h * c
+    most = _most_iterations(s)
     rate = 0.0
     previous = 0.0
-    r = y.shape[0]
-    for iteration in range(_NEWTON_ITERATIONS):
+    for iteration in range(most):
         rhs(times, y + z, pack, f)
         if not np.all(np.isfinite(f)):
             return False, iteration + 1, rate, eta
-        g = np.dot(_T_INV, f)
-        dw = np.empty_like(w)
-        dw[0] = np.dot(real_inverse, g[0] - (_GAMMA / h) * w[0])
-        residual = np.empty(r, dtype=np.complex128)
-        for i in range(r):
-            residual[i] = complex(g[1, i], g[2, i]) - (_MU / h) * complex(w[1, i], w[2, i])
-        solution = np.dot(complex_inverse, residual)
-        dw[1] = solution.real
-        dw[2] = solution.imag
+        mix(inverse, f, g)
+        change = g[0] - (gamma / h) * w[0]
+        _solve(j, gamma / h, halved, real, pivots[0], change)
         size = 0.0
-        for s in range(3):
+        for i in range(r):
+            size += (change[i] / scale[i]) ** 2
+            w[0, i] += change[i]
+        for p in range(mu.shape[0]):
+            a, b = 1 + 2 * p, 2 + 2 * p
             for i in range(r):
-                size += (dw[s, i] / scale[i]) ** 2
-        size = math.sqrt(size / (3 * r))
+                residual[i] = complex(g[a, i], g[b, i]) - (mu[p] / h) * complex(w[a, i], w[b, i])
+            _solve(j, mu[p] / h, halved, pairs[p], pivots[p + 1], residual)
+            for i in range(r):
+                size += (residual[i].real / scale[i]) ** 2 + (residual[i].imag / scale[i]) ** 2
+                w[a, i] += residual[i].real
+                w[b, i] += residual[i].imag
+        size = math.sqrt(size / (s * r))
         if iteration > 0:
             rate = size / previous
-            if rate >= 1.0 or rate ** (_NEWTON_ITERATIONS - 1 - iteration) / (1.0 - rate) * size > tolerance:
+            if rate >= 1.0 or rate ** (most - 1 - iteration) / (1.0 - rate) * size > tolerance:
                 return False, iteration + 1, rate, eta
             eta = rate / (1.0 - rate)
-        w += dw
-        z[:, :] = np.dot(_T, w)
+        mix(transform, w, z)
         if size == 0.0 or eta * size < tolerance:
             return True, iteration + 1, rate, eta
         previous = size
-    return False, _NEWTON_ITERATIONS, rate, eta
+    return False, most, rate, eta
+
+
+@compiled()
+def _renew(t, y, h, h_old, last, halved, pack, j):
+    """Write the Jacobian for a step of h.
+
+    Of a halved one (squared loss) that in the middle of the step, where the last polynomial leads: it changes slowly
+    along the flow, and from the middle by half as much. That of a classification loss has an exponential in it, which
+    cannot be trusted ahead.
+    """
+    if halved:
+        middle, x = y.copy(), 1.0 + 0.5 * h / h_old
+        for k in range(last.shape[0]):
+            for i in range(y.shape[0]):
+                middle[i] += (x ** (k + 1) - 1.0) * last[k, i]
+        jacobian(t + 0.5 * h, middle, pack, j)
+        if np.all(np.isfinite(j)):
+            return
+    jacobian(t, y, pack, j)
 
 
 @compiled(
     types.UniTuple(int64, 2)(
-        types.FunctionType(RHS),
-        types.FunctionType(JACOBIAN),
-        types.FunctionType(MONITOR),
+        TABLEAU,
         float64,
         float64,
         VECTOR,
@@ -100,17 +169,24 @@ def _newton(rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pa
     nogil=True,
 )
 def advance(
-    rhs, jac, monitor, t, t_end, y, rtol, atol, widest, state, last, f, j, counts, pack, times, widths, values, dense
-):
+    tableau, t, t_end, y, rtol, atol, widest, state, last, f, j, counts, pack, times, widths,
+    values, dense,
+):  # fmt: skip
     """Take accepted steps (none wider than `widest`) until the end, the monitor's word, trouble, or a full record.
 
     y (r,) and what is carried on to the next call are updated in place: `state`, the last dense coefficients `last`
-    (3, r), the derivative f (r,) and the Jacobian j (r, r); `state` is zero but for H, ETA and H_SAFE before the first
-    one. The record of each step is its start time, its width, its start value (r,) and its dense coefficients (3, r).
+    (s, r), the derivative f (r,) and the Jacobian j (r, r), which is that of the middle of the step it was made for.
+    `state` is zero but for H, ETA, H_SAFE and HALVED before the first one; HALVED says that the upper half of J is
+    [a I, b I], I of half the size. The record of each step is its start time, its width, its start value (r,) and its
+    dense coefficients (s, r).
+
     How many steps are taken in one call makes no difference. Returns (steps recorded, status).
     """
-    r = y.shape[0]
-    tolerance = max(10.0 * 2.2e-16 / rtol, min(0.03, rtol**0.25))
+    error_order, c, gamma, mu, _, _, error_weights, dense_weights, series = tableau
+    r, s = y.shape[0], c.shape[0]
+    power = 1.0 / error_order
+    most_iterations = _most_iterations(s)
+    tolerance = newton_tolerance(rtol)
     single_time, single_y, single_f = np.empty(1), np.empty((1, r)), np.empty((1, r))
     if state[BEGUN] == 0.0:
         single_time[0] = t
@@ -119,14 +195,15 @@ def advance(
         f[:] = single_f[0]
         if not np.all(np.isfinite(f)):
             return 0, NOT_FINITE
-        jac(t, y, pack, j)
+        jacobian(t, y, pack, j)
         counts[RHS_BATCHES] += 1
         counts[JACOBIANS] += 1
         state[BEGUN] = state[FRESH_JACOBIAN] = 1.0
-    inverted = False
-    real_inverse = np.empty((r, r))
-    complex_inverse = np.empty((r, r), dtype=np.complex128)
-    identity = np.eye(r)
+    halved, factored = state[HALVED] == 1.0, False
+    size = r // 2 if halved else r
+    real, pivots = np.empty((size, size)), np.empty((mu.shape[0] + 1, size), dtype=np.int64)
+    pairs = np.empty((mu.shape[0], size, size), dtype=np.complex128)
+    z = np.empty((s, r))
     recorded = 0
     while recorded < times.shape[0]:
         h = min(state[H], widest)
@@ -139,36 +216,31 @@ def advance(
             final = t + h >= t_end - smallest
             if final:
                 h = t_end - t
-            if h != state[FACTORED_H] or not inverted:
-                matrix = _GAMMA / h * identity - j
-                if not np.all(np.isfinite(matrix)):
+            if h != state[FACTORED_H] or not factored:
+                good = _factor(j, gamma / h, halved, real, pivots[0])
+                for p in range(mu.shape[0]):
+                    good = _factor(j, mu[p] / h, halved, pairs[p], pivots[p + 1]) and good
+                if not good:
                     return recorded, NOT_FINITE
-                real_inverse[:, :] = np.linalg.inv(matrix)
-                complex_inverse[:, :] = np.linalg.inv(_MU / h * identity - j)
                 if h != state[FACTORED_H]:
                     counts[FACTORISATIONS] += 1
-                state[FACTORED_H], inverted = h, True
-            z = np.empty((3, r))
-            if state[HAVE_PREDICTOR] == 0.0:
-                for s in range(3):
-                    z[s] = _C[s] * h * f
-            else:  # extrapolate the last collocation polynomial
-                for s in range(3):
-                    x = 1.0 + _C[s] * h / state[H_OLD]
-                    for i in range(r):
-                        z[s, i] = x * (last[0, i] + x * (last[1, i] + x * last[2, i])) - (
-                            last[0, i] + last[1, i] + last[2, i]
-                        )
+                state[FACTORED_H], factored = h, True
             scale = atol + rtol * np.abs(y)
+            if state[H_OLD] == 0.0:
+                for k in range(s):
+                    z[k] = c[k] * h * f
+            else:
+                extrapolate(h, state[H_OLD], last, series, c, scale, z)
             converged, iterations, rate, eta = _newton(
-                rhs, t, y, h, z, scale, tolerance, real_inverse, complex_inverse, pack, max(state[ETA], 1e-16) ** 0.8
-            )
+                t, y, h, z, scale, tolerance, j, halved, real, pairs, pivots, pack, tableau,
+                max(state[ETA], 1e-16) ** 0.8,
+            )  # fmt: skip
             counts[RHS_BATCHES] += iterations
             if not converged:
                 counts[REJECTED] += 1
                 state[ETA] = 1.0
                 if state[FRESH_JACOBIAN] == 0.0:
-                    jac(t, y, pack, j)
+                    _renew(t, y, h, state[H_OLD], last, halved, pack, j)
                     counts[JACOBIANS] += 1
                     state[FRESH_JACOBIAN] = 1.0
                     state[FACTORED_H] = 0.0
@@ -178,38 +250,40 @@ def advance(
                 rejected = True
                 continue
             state[ETA] = eta
-            y_new = y + z[2]
-            increments = np.dot(_ERROR, z) / h
-            error = np.dot(real_inverse, f + increments)
+            y_new = y + z[s - 1]
+            increments = np.dot(error_weights, z) / h
+            error = f + increments
+            _solve(j, gamma / h, halved, real, pivots[0], error)
             scale = atol + rtol * np.maximum(np.abs(y), np.abs(y_new))
             error_norm = _norm(error, scale)
-            safety = 0.9 * (2 * _NEWTON_ITERATIONS + 1) / (2 * _NEWTON_ITERATIONS + iterations)
-            if error_norm > 1.0 and (rejected or state[HAVE_PREDICTOR] == 0.0):
+            safety = 0.9 * (2 * most_iterations + 1) / (2 * most_iterations + iterations)
+            if error_norm > 1.0 and (rejected or state[H_OLD] == 0.0):
                 single_time[0] = t
                 single_y[0] = y + error
                 rhs(single_time, single_y, pack, single_f)
                 counts[RHS_BATCHES] += 1
-                error = np.dot(real_inverse, single_f[0] + increments)
+                error = single_f[0] + increments
+                _solve(j, gamma / h, halved, real, pivots[0], error)
                 error_norm = _norm(error, scale)
             if not error_norm <= 1.0:
                 counts[REJECTED] += 1
-                factor = safety * error_norm**-0.25 if math.isfinite(error_norm) else 0.1
+                factor = safety * error_norm**-power if math.isfinite(error_norm) else 0.1
                 h *= max(0.1, factor)
                 rejected = True
                 continue
             accepted = True
         # predictive step control (Gustafsson), as in Hairer and Wanner IV.8
-        factor = 10.0 if error_norm == 0.0 else error_norm**-0.25
+        factor = 10.0 if error_norm == 0.0 else error_norm**-power
         if state[ERROR_OLD] > 0.0 and error_norm > 0.0:
-            factor = min(factor, factor * h / state[H_OLD] * (state[ERROR_OLD] / error_norm) ** 0.25)
+            factor = min(factor, factor * h / state[H_OLD] * (state[ERROR_OLD] / error_norm) ** power)
         factor = min(10.0, max(0.2, safety * factor))
         if rejected:
             factor = min(factor, 1.0)
         times[recorded] = t
         widths[recorded] = h
         values[recorded] = y
-        q = np.dot(_DENSE.T.copy(), z)
-        dense[recorded] = q
+        q = dense[recorded]
+        mix(dense_weights.T, z, q)
         last[:, :] = q
         recorded += 1
         counts[STEPS] += 1
@@ -217,22 +291,27 @@ def advance(
         t = t_end if final else t + h
         state[H_OLD] = h
         state[ERROR_OLD] = max(error_norm, 1e-10)
-        state[HAVE_PREDICTOR] = 1.0
         refresh = iterations > 2 and rate > 1e-3
         if not refresh and factor < 1.2 and factor >= 1.0:
             factor = 1.0
         state[H_SAFE] = max(1.1 * state[H_SAFE], h)
-        state[H] = min(h * factor, widest, state[H_SAFE])
+        proposed = min(h * factor, widest, state[H_SAFE])
+        state[H] = (
+            max(proposed, state[H]) if final and not rejected else proposed
+        )  # the end may have cut the step short
         if t >= t_end:
             return recorded, REACHED_END
         if monitor(t, y, pack):
             return recorded, MONITOR_STOPPED
         # the derivative at the new point is that of the collocation polynomial: its error is the Newton iteration's,
         # and it spares one evaluation a step
-        f[:] = (q[0] + 2.0 * q[1] + 3.0 * q[2]) / h
+        f[:] = 0.0
+        for k in range(s):
+            for i in range(r):
+                f[i] += (k + 1) / h * q[k, i]
         state[FRESH_JACOBIAN] = 0.0
         if refresh:
-            jac(t, y, pack, j)
+            _renew(t, y, state[H], h, last, halved, pack, j)
             counts[JACOBIANS] += 1
             state[FRESH_JACOBIAN] = 1.0
             state[FACTORED_H] = 0.0

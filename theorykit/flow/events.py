@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.roots import root_between
+from theorykit._numerics.roots import least_between, root_between
 from theorykit._numerics.threads import one_blas_thread
 from theorykit._numerics.validate import finite
 from theorykit.flow.path import Floats, FlowPath
@@ -114,7 +115,8 @@ class Looks:
 
     def crossings(self, event: Crossing) -> list[Located]:
         """Return (log tau, width of its bracket in log tau, direction) of every crossing, in time order."""
-        grid, below = self.log_taus, self.values < event.level
+        grid, values = self._with_turns(event)
+        below = values < event.level
         found = []
         for i in np.flatnonzero(below[:-1] != below[1:]):
             direction = 1 if below[i] else -1
@@ -123,6 +125,41 @@ class Looks:
                 low, high = _zoom(self.path, event, grid[i], grid[i + 1], bool(below[i]), width)
                 found.append((0.5 * (low + high), high - low, direction))
         return found
+
+    def _with_turns(self, event: Crossing) -> tuple[Floats, Floats]:
+        """Return the looks and those between them at which the statistic turns just beyond the level."""
+        if self.dear:
+            return self.log_taus, self.values
+        turns = [self._turned(event, i) for i in _may_turn(self.log_taus, self.values - event.level)]
+        extra = np.array([turn for turn in turns if turn is not None]).reshape(-1, 2)
+        grid, order = np.unique(np.concatenate([self.log_taus, extra[:, 0]]), return_index=True)
+        return grid, np.concatenate([self.values, extra[:, 1]])[order]
+
+    def _turned(self, event: Crossing, index: int) -> tuple[float, float] | None:
+        """Return where and at what value the statistic turns near a look, if that is beyond the level."""
+        sign = 1.0 if self.values[index] > event.level else -1.0
+
+        def value(log_tau: float) -> float:
+            return float(self.path.statistics(np.array([log_tau]), [self.name])[self.name][0])
+
+        low, high = self.log_taus[index - 1], self.log_taus[index + 1]
+        turn = least_between(lambda log_tau: sign * value(log_tau), low, high, 1e-6 * (high - low))
+        found = value(turn)
+        return (turn, found) if sign * (found - event.level) < 0.0 else None
+
+
+@np.errstate(all="ignore")
+def _may_turn(x: Floats, gap: Floats) -> NDArray[np.intp]:
+    """Return the looks nearest to the level where the parabola through it and its neighbours turns near the level."""
+    left, middle, right = gap[:-2], gap[1:-1], gap[2:]
+    h, k = x[1:-1] - x[:-2], x[2:] - x[1:-1]
+    rise, later = (middle - left) / h, (right - middle) / k
+    bend = (later - rise) / (h + k)
+    slope = (rise * k + later * h) / (h + k)
+    depth = slope**2 / (4.0 * np.abs(bend))  # from the middle look to the turn
+    nearest = (np.abs(middle) <= np.abs(left)) & (np.abs(middle) <= np.abs(right))
+    same = (np.sign(middle) == np.sign(left)) & (np.sign(middle) == np.sign(right)) & (middle * bend > 0.0)
+    return np.flatnonzero(nearest & same & (np.abs(middle) <= 2.0 * depth)) + 1
 
 
 def look(path: FlowPath, name: str, saved: Floats, stats: Mapping[str, Floats]) -> Looks:

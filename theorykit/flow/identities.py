@@ -18,10 +18,9 @@ from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow.evaluate import Floats, Path, log_sum_of_squares
 from theorykit.flow.reduction import Segment
-from theorykit.flow.tableaus import RADAU_IIA_5
+from theorykit.flow.tableaus import radau_iia
 from theorykit.losses import log_loss, log_minus_derivative, loss_code
 
-_NODES, _WEIGHTS = RADAU_IIA_5.c, RADAU_IIA_5.b  # exact to degree 4, and the last node is the end
 _ENTRIES_AT_ONCE = 2**22
 _WIDEST = 0.25
 
@@ -78,7 +77,7 @@ def _balancedness(path: Path) -> float:
 def _norm_and_energy(path: Path) -> tuple[float, float]:
     """Follow both identities over all steps with Radau quadrature on the dense output."""
     norm_drift, worst_norm, energy_drift = 0.0, 0.0, 0.0
-    rows = max(1, _ENTRIES_AT_ONCE // (3 * path.reduction.problem.data.d))
+    rows = max(1, _ENTRIES_AT_ONCE // (7 * path.reduction.problem.data.d))
     for segment in path.integration.segments:
         starts, widths = _intervals(segment)
         for first in range(0, starts.size, rows):
@@ -102,7 +101,9 @@ def _intervals(segment: Segment) -> tuple[Floats, Floats]:
 @np.errstate(over="ignore", invalid="ignore")  # what leaves the float range shows as a drift that is not finite
 def _residuals(path: Path, segment: Segment, t: Floats, h: Floats) -> tuple[Floats, Floats, Floats]:
     """Return per interval: norm residual and share of the old norm (both relative to the new one), energy residual."""
-    clocks = np.concatenate([t[:1], (t[:, None] + h[:, None] * _NODES).ravel()])
+    rule = radau_iia(segment.dense.shape[1])  # as exact as the steps are, and its last node is the end
+    nodes, weights = rule.c, rule.b
+    clocks = np.concatenate([t[:1], (t[:, None] + h[:, None] * nodes).ravel()])
     log_taus = clocks if segment.log_clock else np.log(clocks)
     half = 0.5 * log_taus if segment.log_clock else np.zeros_like(log_taus)  # sqrt(dtau/dclock), as a logarithm
     log_n, log_loss_, log_source, sign, log_speed = _terms(path, log_taus, half)
@@ -110,25 +111,25 @@ def _residuals(path: Path, segment: Segment, t: Floats, h: Floats) -> tuple[Floa
     taus = np.exp(log_taus) if decaying else np.zeros_like(log_taus)
 
     def inside(values: Floats) -> Floats:
-        return values[1:].reshape(t.size, _NODES.size)
+        return values[1:].reshape(t.size, nodes.size)
 
     def ends(values: Floats) -> tuple[Floats, Floats]:
-        return values[:-1][:: _NODES.size], values[_NODES.size :: _NODES.size]
+        return values[:-1][:: nodes.size], values[nodes.size :: nodes.size]
 
     (n_a, n_b), (tau_a, tau_b) = ends(log_n), ends(taus)
     kept = np.exp(n_a - n_b - 2.0 * (tau_b - tau_a))
     source = np.exp(inside(log_source) - n_b[:, None] - 2.0 * (tau_b[:, None] - inside(taus)))
-    gained = h * np.sum(_WEIGHTS * source * inside(sign), axis=1)
-    scale = 1.0 + kept + h * np.sum(_WEIGHTS * source, axis=1)
+    gained = h * np.sum(weights * source * inside(sign), axis=1)
+    scale = 1.0 + kept + h * np.sum(weights * source, axis=1)
     norm = (1.0 - kept - gained) / scale * 2.0
     if not decaying:  # the loss may fall by powers of ten in a step: its logarithm does so evenly
         e_a, e_b = ends(log_loss_)
-        return norm, kept, e_b - e_a + h * np.sum(_WEIGHTS * np.exp(inside(log_speed) - inside(log_loss_)), axis=1)
+        return norm, kept, e_b - e_a + h * np.sum(weights * np.exp(inside(log_speed) - inside(log_loss_)), axis=1)
     log_lambda = path.reduction.problem.log_weight_decay
     log_energy = np.logaddexp(log_loss_, log_lambda - math.log(2.0) + log_n)
     e_a, e_b = ends(log_energy)
     drop = np.exp(e_b - e_a) - 1.0
-    spent = h * np.sum(_WEIGHTS * np.exp(log_lambda + inside(log_speed) - e_a[:, None]), axis=1)
+    spent = h * np.sum(weights * np.exp(log_lambda + inside(log_speed) - e_a[:, None]), axis=1)
     return norm, kept, drop + spent
 
 

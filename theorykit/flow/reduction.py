@@ -22,6 +22,7 @@ For the squared loss the residual is a state of its own, slaved to the interpola
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -33,6 +34,7 @@ from theorykit._numerics.errors import InputError
 from theorykit.flow import _diagonal as compiled
 from theorykit.flow import _radau as radau
 from theorykit.flow.problem import Problem
+from theorykit.flow.tableaus import RadauTableau, radau_iia
 from theorykit.losses import SQUARED, loss_code
 
 Floats = NDArray[np.float64]
@@ -43,11 +45,13 @@ _STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apar
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
 _STALE = 0.5  # change of log A within a step up to which the Jacobian at its start serves
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
-_INSIDE = 1e4  # 10 over the constant of the interpolation error of a step, max |x (x - c_1) (x - c_2) (x - 1)|/4!
+_INSIDE = 10.0  # interpolation error of a step, in units of rtol, that the bending of the outputs may cause
 _BENDS = 16.0  # growth of L^2 eps |B| over which one bound on the steps serves
+_ROUND_OFF_OF_FIVE = 2e-14  # in Newton's iteration with five stages: 90 units, the condition of the transformation
+_GRID = np.linspace(0.0, 1.0, 401)  # over a step
 _SMALLEST = 1e-60  # size of the largest feature: its square and that of the kernel stay in the float range
 _SMALL_FROM = 2**22  # entries from which int8 data stay int8: an eighth of the memory traffic
-_CHUNK = 32  # steps between two looks at the progress bar
+_FIRST_CHUNK, _CHUNK_SECONDS = 32, 0.05  # steps, later seconds, between two looks at the progress bar
 MOST_STEPS = 400_000
 
 
@@ -120,7 +124,10 @@ class Segment:
         step = np.clip(np.searchsorted(self.times, clocks, side="right") - 1, 0, self.times.size - 1)
         x = np.maximum((clocks - self.times[step]) / self.widths[step], 0.0)[:, None]
         q = self.dense[step]
-        y = self.values[step] + x * (q[:, 0] + x * (q[:, 1] + x * q[:, 2]))
+        y = np.zeros_like(q[:, 0])
+        for power in range(q.shape[1] - 1, -1, -1):
+            y = x * (q[:, power] + y)
+        y += self.values[step]
         early = clocks < self.times[0]
         if early.any():
             moving = y.shape[1] // 2 if self.squared else y.shape[1]
@@ -321,6 +328,7 @@ class Run:
         self.decaying = reduction.problem.log_weight_decay > -math.inf
         self.segments: list[Segment] = []
         self.leg: Leg | None = None
+        self.chunk_size = _FIRST_CHUNK
         self.counts = np.zeros(5, dtype=np.int64)
         self.status: Status | None = None
         self.basis, self.damped = reduction.basis, 0.0
@@ -469,23 +477,44 @@ class Run:
             self.width = 0.1 if self.log_clock else 1e-3 * math.exp(self.log_tau)
         # in the rich frame everything decays at rate one: a much wider step can satisfy the collocation equations
         # with another solution (the collapse to zero), which no error estimate sees
-        widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame()
+        s = self._stages()
+        widest = 1.0 if self.frame == Frame.RICH else self._widest_in_kernel_frame(radau_iia(s))
         state, r = np.zeros(9), self.y.size
         state[[radau.H, radau.ETA, radau.H_SAFE]] = min(self.width, stop - clock), 1.0, math.inf
-        carried = state, np.zeros((3, r)), np.zeros(r), np.zeros((r, r))
+        state[radau.HALVED] = self._squared
+        carried = state, np.zeros((s, r)), np.zeros(r), np.zeros((r, r))
         return Leg(self._pack(), clock, stop, log_tau_stop, widest, *carried, [])
 
+    def _stages(self) -> int:
+        """Return the number of stages that is fastest at the tolerance.
+
+        More of them have a more ill-conditioned transformation, which leaves Newton's iteration with the squared loss
+        to round-off where A is huge and a direction of the tangent kernel is weak.
+        """
+        most = 3 if self.rtol > 3e-6 else 5 if self.rtol > 3e-9 or self._squared else 7
+        if not self._squared or most == 3:
+            return most
+        weakest = self.reduction.smallest_eigenvalue
+        if self.frame == Frame.RICH:
+            weakest = float(self.sizes.min()) * math.exp(-compiled.MOST_DECAY)
+        enough = 3.0 * radau.newton_tolerance(self.rtol) * self.rtol
+        return most if enough * min(weakest, 1.0) > _ROUND_OFF_OF_FIVE else 3
+
     def _advance(self, leg: Leg) -> int:
-        """Run the compiled driver for a few steps and keep its record."""
-        size, r = min(_CHUNK, self.max_steps - int(self.counts[radau.STEPS])), self.y.size
-        record = (np.empty(size), np.empty(size), np.empty((size, r)), np.empty((size, 3, r)))
+        """Run the compiled driver for some steps and keep its record."""
+        size = min(self.chunk_size, self.max_steps - int(self.counts[radau.STEPS]))
+        s, r = leg.last.shape
+        record = (np.empty(size), np.empty(size), np.empty((size, r)), np.empty((size, s, r)))
+        began = time.perf_counter()
         try:
             taken, status = radau.advance(
-                compiled.rhs, compiled.jacobian, compiled.monitor, leg.clock, leg.stop, self.y, self.rtol, self.rtol,
-                leg.widest, leg.state, leg.last, leg.derivative, leg.jacobian, self.counts, leg.pack, *record,
+                _driven(radau_iia(s)), leg.clock, leg.stop, self.y, self.rtol, self.rtol, leg.widest, leg.state,
+                leg.last, leg.derivative, leg.jacobian, self.counts, leg.pack, *record,
             )  # fmt: skip
         except np.linalg.LinAlgError:  # a Newton matrix that is singular to the last digit
             taken, status = 0, radau.NOT_FINITE
+        if time.perf_counter() - began < 0.5 * _CHUNK_SECONDS:  # where a call ends makes no difference to the steps
+            self.chunk_size *= 2
         leg.parts.append(tuple(array[:taken].copy() for array in record))
         if taken:
             leg.clock = float(record[0][taken - 1] + record[1][taken - 1])
@@ -528,7 +557,7 @@ class Run:
     def _next_change(self) -> float:
         """Return the log tau of the change of clock (or the end)."""
         if self.log_clock and self.decaying:
-            return min(math.log(_CLOCK_CHANGE), self.log_tau_end)
+            return min(math.log(_CLOCK_CHANGE), max(self._slaved_from(), self.log_tau), self.log_tau_end)
         stop, uncapped = self.log_tau_end, self._uncapped_from()
         if uncapped > 0.0 and math.log(uncapped) > self.log_tau:
             stop = min(stop, math.log(uncapped))
@@ -538,6 +567,26 @@ class Run:
             stop = min(stop, math.log(math.exp(self.log_tau) + ahead / self.reduction.problem.model.degree))
         return stop
 
+    def _slaved_from(self) -> float:
+        """Return log tau from which the residual has no transient of its own (squared loss, kernel frame; else inf).
+
+        In log tau the rate at which it relaxes grows from stage to stage of a step, which no Jacobian at one time fits;
+        in tau it hardly changes.
+        """
+        log_s, log_rate = self._log_relaxation()
+        if log_rate == -math.inf:
+            return math.inf
+        return math.log(max(log_s, 0.0) - math.log(self.rtol)) - log_rate  # so many time constants from S to rtol
+
+    def _log_relaxation(self) -> tuple[float, float]:
+        """Return log S in tau at the start, and log of the slowest rate of the residual (-inf if it has none)."""
+        problem, least = self.reduction.problem, self.reduction.smallest_eigenvalue
+        if not self._squared or self.frame != Frame.KERNEL or least <= 0.0:
+            return 0.0, -math.inf
+        log_a = 2.0 * (problem.model.degree - 1) * self.reduction.log_scale - problem.log_weight_decay
+        log_s = min(log_a, self._log_cap())
+        return log_s, log_s + math.log(2.0 * self.size * least / problem.data.n)
+
     def _uncapped_from(self) -> float:
         """Return tau from which A is integrated as it falls in the kernel frame, uncapped (squared loss; else 0)."""
         if not (self._squared and self.decaying and self.frame == Frame.KERNEL):
@@ -545,7 +594,7 @@ class Run:
         power = 2.0 * (self.reduction.problem.model.degree - 1)
         return self.reduction.log_scale - (self._log_cap() + self.reduction.problem.log_weight_decay) / power
 
-    def _widest_in_kernel_frame(self) -> float:
+    def _widest_in_kernel_frame(self, tableau: RadauTableau) -> float:
         """Return the widest step over which A, and with it the Jacobian at the start of the step, does not go stale.
 
         Newton's iteration with a Jacobian that is far too stiff hardly moves, and so seems to have converged.
@@ -558,7 +607,9 @@ class Run:
         bending = self._log_bending()
         if bending < math.log(self.rtol) - 1e-6:
             return widest
-        seen = math.exp(math.log(_INSIDE * self.rtol / _BENDS) - bending) ** 0.25
+        c = tableau.c
+        between = float(np.max(np.abs(np.prod(_GRID[:, None] - c, axis=1) * _GRID))) / math.factorial(c.size + 1)
+        seen = math.exp(math.log(_INSIDE * self.rtol / (_BENDS * between)) - bending) ** (1.0 / (c.size + 1))
         return min(widest, min(seen, 1.0) / degree)
 
     def _slaved_in_kernel_frame(self) -> bool:
@@ -580,8 +631,24 @@ class Run:
         before = self._log_gain() if self._squared else 0.0
         self.log_clock = False
         self.width *= math.exp(self.log_tau)
-        if self._squared:
+        if not self._squared:
+            return
+        if self.log_tau >= self._slaved_from() and self._log_relaxation()[1] > -math.log(self.rtol):
+            self._relax()
+        else:
             self.y[self.reduction.dimension :] *= math.exp(before - self._log_gain())
+
+    def _relax(self) -> None:
+        """Put rho where it balances the decay, right to the inverse of its rate.
+
+        The transient is over, but the tolerance of log tau, tau times smaller a unit, has left noise of it.
+        """
+        r, clock, pack = self.reduction.dimension, self._clock(self.log_tau), self._pack()
+        self.y[r:] = 0.0
+        velocity, jacobian = np.empty((1, 2 * r)), np.empty((2 * r, 2 * r))
+        compiled.rhs(np.array([clock]), self.y[None, :].copy(), pack, velocity)
+        compiled.jacobian(clock, self.y, pack, jacobian)
+        self.y[r:] = np.linalg.solve(-jacobian[r:, r:], velocity[0, r:])
 
     @property
     def _squared(self) -> bool:
@@ -612,6 +679,12 @@ class Run:
         if self._squared:
             rho = self._turn(rho * math.exp(before - self._log_gain()))
         self.y = np.concatenate([np.zeros(r), rho])
+
+
+def _driven(tableau: RadauTableau) -> tuple[Any, ...]:
+    """Return a tableau as the compiled driver takes it."""
+    t = tableau
+    return t.error_order, t.c, t.gamma, t.mu.conj(), t.T, t.T_inv, t.error, t.dense, t.series
 
 
 def _start_anchors(reduction: Reduction) -> Floats:

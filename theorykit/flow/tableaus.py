@@ -11,43 +11,13 @@ Differential Equations I, section II.10.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class ImplicitTableau:
-    """A collocation method in the form that a simplified Newton iteration needs.
-
-    Attributes
-    ----------
-    A, b, c : ndarray, shapes (3, 3), (3,), (3,)
-        The Butcher tableau.
-    gamma : float
-        Real eigenvalue of inv(A).
-    mu : complex
-        The complex eigenvalue of inv(A) with positive imaginary part.
-    T, T_inv : ndarray, shape (3, 3)
-        Real transformation with inv(A) T = T [[gamma, 0, 0], [0, a, b], [0, -b, a]], mu = a + i b.
-    error : ndarray, shape (3,)
-        Weights of the stage increments in the embedded error estimate (order 3).
-    dense : ndarray, shape (3, 3)
-        Increments (3, r).T @ dense = coefficients of x, x^2, x^3 of the collocation polynomial on the step.
-    """
-
-    A: NDArray[np.float64]
-    b: NDArray[np.float64]
-    c: NDArray[np.float64]
-    gamma: float
-    mu: complex
-    T: NDArray[np.float64]
-    T_inv: NDArray[np.float64]
-    error: NDArray[np.float64]
-    dense: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,6 +82,7 @@ def _collocation(c: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * c[:, None] * (lagrange @ weights).T
 
 
+@functools.cache
 def radau_iia(s: int) -> RadauTableau:
     """Return Radau IIA with s stages, s odd and at least 3.
 
@@ -149,14 +120,6 @@ def _series(s: int) -> NDArray[np.float64]:
         np.polynomial.chebyshev.poly2cheb(np.polynomial.polynomial.polypow([0.5, 0.5], k)) for k in range(1, s + 1)
     ]
     return np.column_stack([np.pad(power, (0, s + 1 - power.size))[1:] for power in powers])
-
-
-def _radau_iia_5() -> ImplicitTableau:
-    r = radau_iia(3)
-    return ImplicitTableau(r.A, r.b, r.c, r.gamma, complex(r.mu[0]), r.T, r.T_inv, r.error, r.dense)
-
-
-RADAU_IIA_5 = _radau_iia_5()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ Array = NDArray[Any]
 
 _NAMES = re.compile(r"(relu|leaky_relu|z)(?:\^(\d+))?")
 _SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "z": 1.0}
+_LARGEST_POWER = 20
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Activation:
     slope : float
         From 0 to 1.
     power : int
-        k, at least 1.
+        k, from 1 to 20.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class Activation:
     def __post_init__(self) -> None:
         if finite("slope", self.slope, minimum=0.0) > 1.0:
             raise InputError("slope", f"{self.slope:g}", "a number from 0 (ReLU) to 1 (identity)")
-        integer("power", self.power, minimum=1)
+        integer("power", self.power, minimum=1, maximum=_LARGEST_POWER)
 
     @classmethod
     def named(cls, activation: str | Activation) -> Activation:

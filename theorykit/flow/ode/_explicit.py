@@ -38,14 +38,12 @@ _BLOCK = 512  # entries of a stage at a time: they stay in the first cache while
 _SIGNS = 15  # this many steps at the edge of the stability region, with fewer than six others between, are stiffness
 
 
-@compiled(types.void(VECTOR, float64, VECTOR, MATRIX, int64, VECTOR))
-def _combine(y, h, weights, k, stages, out):
-    """Write y + h sum_j weights[j] k[j], j < stages."""
-    n = y.shape[0]
+@compiled(types.void(float64, VECTOR, MATRIX, int64, VECTOR))
+def _add(h, weights, k, stages, out):
+    """Add h sum_j weights[j] k[j], j < stages."""
+    n = out.shape[0]
     for low in range(0, n, _BLOCK):
         high = min(n, low + _BLOCK)
-        for i in range(low, high):
-            out[i] = y[i]
         for j in range(stages):
             a = h * weights[j]
             if a != 0.0:
@@ -53,22 +51,17 @@ def _combine(y, h, weights, k, stages, out):
                     out[i] += a * k[j, i]
 
 
-@compiled(float64(VECTOR, VECTOR, float64, MATRIX, MATRIX, float64, VECTOR))
-def _error_norm(y, new, h, error, k, rtol, atol):
+@compiled(float64(VECTOR, VECTOR, float64, MATRIX, MATRIX, float64, VECTOR, MATRIX))
+def _error_norm(y, new, h, error, k, rtol, atol, estimates):
     """Return the norm of the error estimate, in units of the tolerance."""
     first, second = 0.0, 0.0
-    stages = error.shape[1]
-    two = error[1, 0] != 0.0
+    estimates[:, :] = 0.0
+    for which in range(2):
+        _add(1.0, error[which], k, error.shape[1], estimates[which])
     for i in range(y.shape[0]):
-        e1, e2 = 0.0, 0.0
-        for j in range(stages):
-            e1 += error[0, j] * k[j, i]
-        if two:
-            for j in range(stages):
-                e2 += error[1, j] * k[j, i]
-        scale = atol[i] + rtol * max(abs(y[i]), abs(new[i]))
-        first += (e1 / scale) ** 2
-        second += (e2 / scale) ** 2
+        unit = 1.0 / (atol[i] + rtol * max(abs(y[i]), abs(new[i])))
+        first += (estimates[0, i] * unit) ** 2
+        second += (estimates[1, i] * unit) ** 2
     if first == 0.0:
         return 0.0
     return abs(h) * first / math.sqrt((first + 0.01 * second) * y.shape[0])
@@ -118,13 +111,15 @@ def advance(
             final = h * 1.01 >= abs(t_end - t)
             h = t_end - t if final else direction * h
             for s in range(1, stages):
-                _combine(y, h, a[s], k, s, work[0])
+                work[0] = y
+                _add(h, a[s], k, s, work[0])
                 rhs(t + c[s] * h, work[0], pack, k[s])
-            _combine(y, h, a[stages], k, stages, work[1])
+            work[1] = y
+            _add(h, a[stages], k, stages, work[1])
             t_new = t_end if final else t + h
             rhs(t_new, work[1], pack, k[stages])
             counts[EVALUATIONS] += stages
-            norm = _error_norm(y, work[1], h, error, k, rtol, atol)
+            norm = _error_norm(y, work[1], h, error, k, rtol, atol, work[2:])
             if norm <= 1.0:
                 break
             counts[REJECTED] += 1
@@ -147,18 +142,15 @@ def advance(
             next_wanted += 1
         if record_all or covered:
             for s in range(stages + 1, k.shape[0]):  # stages of the dense output alone
-                _combine(y, h, a[s], k, s, work[0])
+                work[0] = y
+                _add(h, a[s], k, s, work[0])
                 rhs(t + c[s] * h, work[0], pack, k[s])
                 counts[EVALUATIONS] += 1
             times[recorded], widths[recorded] = t, t_new - t
             values[recorded] = y
             for d in range(dense_weights.shape[0]):
                 dense[recorded, d] = 0.0
-                for s in range(k.shape[0]):
-                    weight = h * dense_weights[d, s]
-                    if weight != 0.0:
-                        for i in range(n):
-                            dense[recorded, d, i] += weight * k[s, i]
+                _add(h, dense_weights[d], k, k.shape[0], dense[recorded, d])
             recorded += 1
         for i in range(n):
             y[i] = work[1, i]

@@ -12,6 +12,8 @@ import numpy as np
 from numba import boolean, complex128, float64, int64, types
 
 from theorykit._numerics.compile import compiled
+from theorykit.flow._collocation import extrapolate, mix
+from theorykit.flow._dense import factor_dense, solve_dense
 from theorykit.flow.ode._drive import (
     CEILING,
     COUNTS,
@@ -51,9 +53,7 @@ from theorykit.flow.ode._linear import (
     DENSE,
     KRYLOV,
     LOW_RANK,
-    factor_dense,
     factor_low_rank,
-    solve_dense,
     solve_krylov,
     solve_low_rank,
 )
@@ -112,18 +112,6 @@ def _factor_all(kind, j, h, gamma, mu, real, pairs, pivots):
     return good
 
 
-@compiled(types.void(MATRIX, MATRIX, MATRIX))
-def _mix(weights, x, out):
-    """Write weights (s, s) times x (s, n): loops, since a call of BLAS costs more than so few rows."""
-    out[:, :] = 0.0
-    for i in range(weights.shape[0]):
-        for j in range(weights.shape[1]):
-            a = weights[i, j]
-            if a != 0.0:
-                for k in range(x.shape[1]):
-                    out[i, k] += a * x[j, k]
-
-
 @compiled(
     types.Tuple((boolean, int64, float64, float64))(
         types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, float64, VECTOR, float64, float64,
@@ -141,7 +129,7 @@ def _newton(
     most = 7 + (5 * (s - 3)) // 2
     rate, previous = 0.0, 0.0
     stage, single, double = np.empty(n), np.empty(n), np.empty(n, dtype=np.complex128)
-    _mix(inverse, z, w)
+    mix(inverse, z, w)
     for iteration in range(most):
         for i in range(s):
             for k in range(n):
@@ -150,7 +138,7 @@ def _newton(
             counts[EVALUATIONS] += 1
             if not all_finite(f[i]):
                 return False, iteration + 1, math.inf, eta
-        _mix(inverse, f, g)
+        mix(inverse, f, g)
         size = 0.0
         for k in range(n):
             single[k] = g[0, k] - gamma / h * w[0, k]
@@ -188,47 +176,11 @@ def _newton(
             if rate >= 1.0 or rate ** (most - 1 - iteration) / (1.0 - rate) * size > tolerance:
                 return False, iteration + 1, rate, eta
             eta = rate / (1.0 - rate)
-        _mix(transform, w, z)
+        mix(transform, w, z)
         if size == 0.0 or eta * size < tolerance:
             return True, iteration + 1, rate, eta
         previous = size
     return False, most, rate, eta
-
-
-@compiled(types.void(float64, VECTOR))
-def _chebyshev(x, out):
-    """Write T_0(x), T_1(x), ..."""
-    out[0], out[1] = 1.0, x
-    for k in range(2, out.shape[0]):
-        out[k] = 2.0 * x * out[k - 1] - out[k - 2]
-
-
-@compiled(types.void(float64, float64, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX))
-def _extrapolate(h, h_old, last, series, c, scale, z):
-    """Write the stage increments that the last collocation polynomial predicts.
-
-    At the tolerance it is noise, which grows outside its step as T_k does: a term too many, and Newton's iteration
-    begins far from its solution. So its Chebyshev series is cut where the next two terms are least at the new end.
-    """
-    s, n = z.shape
-    terms, sizes, grown = np.zeros((s, n)), np.zeros(s), np.empty(s + 1)
-    _mix(series, last, terms)
-    _chebyshev(1.0 + 2.0 * h / h_old, grown)
-    for k in range(s):
-        for i in range(n):
-            sizes[k] += (terms[k, i] / scale[i]) ** 2
-        sizes[k] = math.sqrt(sizes[k]) * (grown[k + 1] - 1.0)
-    degree, least = s, sizes[s - 1]
-    for k in range(s - 2, -1, -1):
-        following = max(sizes[k], sizes[k + 1])
-        if following < least:
-            degree, least = k, following
-    z[:, :] = 0.0
-    for i in range(s):
-        _chebyshev(1.0 + 2.0 * c[i] * h / h_old, grown)
-        for k in range(degree):
-            for m in range(n):
-                z[i, m] += terms[k, m] * (grown[k + 1] - 1.0)
 
 
 @compiled(
@@ -301,7 +253,7 @@ def advance(
             if state[H_OLD] == 0.0:
                 z[:, :] = 0.0
             else:
-                _extrapolate(h, state[H_OLD], last, series, c, scale, z)
+                extrapolate(h, state[H_OLD], last, series, c, scale, z)
             good, iterations, rate, eta = _newton(
                 rhs, pack, t, y, f, h, scale, tolerance, max(state[ETA] ** 0.8, _LEAST_ETA),
                 kind, j, real, pairs, pivots, c, gamma, mu, transform, inverse, z, w, stages, g, counts,

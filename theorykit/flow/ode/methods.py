@@ -136,7 +136,7 @@ class Explicit:
 
     def allocate(self, system: System) -> Memory:
         """Return the stages and two points."""
-        return {"k": np.zeros((self.tableau.A.shape[0], system.n)), "work": np.zeros((2, system.n))}
+        return {"k": np.zeros((self.tableau.A.shape[0], system.n)), "work": np.zeros((4, system.n))}
 
     def advance(
         self, system: System, point: Point, t_end: float, most: int, wanted: Array, record_all: bool, record: Record
@@ -179,8 +179,9 @@ class Radau:
         self, system: System, point: Point, t_end: float, most: int, wanted: Array, record_all: bool, record: Record
     ) -> tuple[int, int]:
         """Take at most `most` steps."""
+        from theorykit.flow._dense import SMALL
         from theorykit.flow.ode._implicit import advance, no_jacobian
-        from theorykit.flow.ode._linear import DENSE, KRYLOV, LOW_RANK, SMALL
+        from theorykit.flow.ode._linear import DENSE, KRYLOV, LOW_RANK
 
         r, m, given = self.tableau, point.memory, system.jacobian
         kind = LOW_RANK if system.low_rank is not None else DENSE if system.affordable else KRYLOV
