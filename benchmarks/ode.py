@@ -239,7 +239,7 @@ def measure(job: Job, tolerances: list[float], limit: float) -> list[dict[str, A
 def apart(work: Callable[[], Iterator[Any]], limit: float) -> Iterator[Any]:
     """Yield what a generator does in a process of its own, and a last row of why it ended early.
 
-    It is killed where one item takes too long: no signal would stop compiled code. The first one has a minute more, for
+    It is killed where one item takes too long: no signal would stop compiled code. The first one has more time, for
     compilation.
     """
     here, there = FORK.Pipe(duplex=False)
@@ -252,7 +252,7 @@ def apart(work: Callable[[], Iterator[Any]], limit: float) -> Iterator[Any]:
     process = FORK.Process(target=send)
     process.start()
     there.close()
-    patience = limit + 60.0
+    patience = limit + 15.0
     try:
         while here.poll(min(patience, 1e6)):
             yield here.recv()

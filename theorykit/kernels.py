@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
-from theorykit._numerics.validate import shown
+from theorykit._numerics.validate import integer, shown
 from theorykit.models import HomogeneousModel, Inputs
 
 
@@ -26,6 +27,11 @@ def features(
     seed : int
         Of the draw, where `init` names one.
 
+    Raises
+    ------
+    InputError
+        No model, inputs or a direction that it refuses, or numbers past the float range.
+
     Examples
     --------
     >>> from theorykit.models import DiagonalNet
@@ -33,7 +39,8 @@ def features(
     array([[ 6., -6.]])
     """
     direction = _direction(model, init, seed)
-    return model.features(X, direction)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _finite(model.features(X, direction))
 
 
 def ntk(
@@ -58,6 +65,11 @@ def ntk(
     seed : int
         Of the draw, where `init` names one.
 
+    Raises
+    ------
+    InputError
+        No model, inputs or a direction that it refuses, or numbers past the float range.
+
     Examples
     --------
     >>> from theorykit.models import MLP, DiagonalNet
@@ -67,13 +79,20 @@ def ntk(
     (2, 3, 2, 3)
     """
     direction = _direction(model, init, seed)
-    return model.ntk(X, other, direction)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _finite(model.ntk(X, other, direction))
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    if not np.isfinite(values).all():
+        raise InputError("X", "inputs whose features or kernel leave the float range", "inputs of moderate size")
+    return values
 
 
 def _direction(model: HomogeneousModel, init: str | ArrayLike, seed: int) -> NDArray[Any]:
     """Return the initial direction, checked; the user's own keeps single precision."""
     if not isinstance(model, HomogeneousModel) or isinstance(model, type):
         raise InputError("model", shown(model), "a model of theorykit.models")
-    direction = model.direction(init, seed)
+    direction = model.direction(init, integer("seed", seed, minimum=0))
     single = getattr(init, "dtype", None) == "float32"
     return direction.astype("float32") if single else direction

@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import class_numbers, signs
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import choice, class_numbers, integer, numeric, signs
 
 LOSSES = ("exponential", "logistic", "squared")
 """Names of the losses; the position is the code that compiled functions see."""
@@ -30,6 +30,8 @@ EXPONENTIAL, LOGISTIC, SQUARED = range(3)
 
 CROSS_ENTROPY = "cross_entropy"
 """Name of the loss for classes."""
+
+_ALL = (*LOSSES, CROSS_ENTROPY)
 
 
 def loss_code(name: str) -> int:
@@ -45,19 +47,23 @@ def loss_code(name: str) -> int:
     >>> loss_code("logistic")
     1
     """
-    if name not in LOSSES:
-        raise unknown_name("loss", str(name), list(LOSSES))
-    return LOSSES.index(name)
+    return LOSSES.index(choice("loss", name, LOSSES))
 
 
 def log_loss(code: int, q: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log of the loss of one sample of a classification loss at output margin q = y f.
+
+    Raises
+    ------
+    InputError
+        Another code than `EXPONENTIAL` and `LOGISTIC`, or margins that are no numbers.
 
     Examples
     --------
     >>> float(log_loss(EXPONENTIAL, np.array(700.0)))
     -700.0
     """
+    q = _margins_for(code, q)
     if code == EXPONENTIAL:
         return -q
     softplus = np.logaddexp(0.0, -q)  # log1p(e^{-q}); for large q it underflows, and its log is -q to round-off
@@ -67,11 +73,17 @@ def log_loss(code: int, q: NDArray[np.float64]) -> NDArray[np.float64]:
 def log_minus_derivative(code: int, q: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log(-d loss/dq) of a classification loss at output margin q = y f.
 
+    Raises
+    ------
+    InputError
+        As `log_loss`.
+
     Examples
     --------
     >>> round(float(log_minus_derivative(LOGISTIC, np.array(0.0))), 12)
     -0.69314718056
     """
+    q = _margins_for(code, q)
     return -q if code == EXPONENTIAL else -np.logaddexp(0.0, q)
 
 
@@ -88,14 +100,14 @@ def margins(f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        Labels other than +-1, or class numbers out of range.
+        Outputs that are no numbers or of another shape, labels other than +-1, or class numbers out of range.
 
     Examples
     --------
     >>> margins([[3.0, 1.0, 2.5]], [0]).tolist()
     [0.5]
     """
-    f = _floats(f)
+    f = _outputs(f)
     if f.ndim == 1:
         return f * signs("y", y, length=f.shape[0])
     return _gaps(f, y)[1].min(axis=1)
@@ -121,15 +133,15 @@ def log_losses(loss: str, f: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        Unknown loss, or targets that do not fit it or `f`.
+        Unknown loss, outputs that are no numbers or of another shape, or targets that do not fit it or `f`.
 
     Examples
     --------
     >>> log_losses("cross_entropy", [[1e5, 0.0], [0.0, 1e5]], [0, 0]).round(9).tolist()
     [-100000.0, 11.512925465]
     """
-    f = _floats(f)
-    if loss == CROSS_ENTROPY:
+    f = _outputs(f)
+    if choice("loss", loss, _ALL) == CROSS_ENTROPY:
         return log_loss(LOGISTIC, -_log_odds_against(_gaps(f, y)[1]))
     code = loss_code(loss)
     if code != SQUARED:
@@ -154,7 +166,7 @@ def log_derivatives(loss: str, f: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.f
     Raises
     ------
     InputError
-        Unknown loss, or targets that do not fit it or `f`.
+        Unknown loss, outputs that are no numbers or of another shape, or targets that do not fit it or `f`.
 
     Examples
     --------
@@ -162,8 +174,8 @@ def log_derivatives(loss: str, f: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.f
     >>> logs.tolist(), signs.tolist()
     ([[-100000.0, -100000.0]], [[-1.0, 1.0]])
     """
-    f = _floats(f)
-    if loss == CROSS_ENTROPY:
+    f = _outputs(f)
+    if choice("loss", loss, _ALL) == CROSS_ENTROPY:
         return _of_cross_entropy(f, y)
     code = loss_code(loss)
     if code == SQUARED:
@@ -203,10 +215,26 @@ def _log_odds_against(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     return odds
 
 
-def _floats(f: ArrayLike) -> NDArray[np.float64]:
-    """Return outputs as they are, integers as float64."""
-    array = np.asarray(f)
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+def _outputs(f: ArrayLike) -> NDArray[np.float64]:
+    """Return outputs of shape (n,) or (n, c)."""
+    array = _floats("f", f)
+    if array.ndim not in (1, 2):
+        raise InputError("f", f"outputs of shape {array.shape}", "shape (n,), or (n, c) for several outputs")
+    return array
+
+
+def _margins_for(code: int, q: ArrayLike) -> NDArray[np.float64]:
+    """Return the margins of a classification loss."""
+    integer("code", code, minimum=EXPONENTIAL, maximum=LOGISTIC)
+    return _floats("q", q)
+
+
+def _floats(argument: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return floats as they are (NaN is for a flow to notice), integers as float64."""
+    array = value if type(value) is np.ndarray else numeric(argument, value)  # flows come here at every step
+    if array.dtype.kind == "f":
+        return array
+    return numeric(argument, array).astype(np.float64)
 
 
 def _binary(f: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,7 +244,9 @@ def _binary(f: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _residuals(f: NDArray[np.float64], y: ArrayLike) -> NDArray[np.float64]:
-    targets = np.asarray(y)
+    targets = numeric("y", y)
     if targets.shape != f.shape:
         raise InputError("y", f"shape {targets.shape}", f"shape {f.shape}, that of the outputs")
+    if not np.isfinite(targets).all():
+        raise InputError("y", "targets that are not finite", "finite numbers only")
     return f - targets

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import theorykit as tk
+from theorykit.flow import model_flow
 from theorykit.flow.frames import KERNEL, RICH, Field
 from theorykit.flow.kinks import distances, normals
 from theorykit.flow.model_path import ModelPath
@@ -172,3 +173,47 @@ def test_the_jacobian_along_held_kinks(frame):
     difference = (field(clock, x + 1e-6 * tangent) - field(clock, x - 1e-6 * tangent)) / 2e-6
     ours = field.jacobian(clock, x) @ tangent
     assert np.linalg.norm(ours - difference) < 1e-5 * np.linalg.norm(difference)
+
+
+def unseen(log_alpha):
+    """A net with a sample that no unit sees at the start."""
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((10, 4))
+    data = tk.Dataset.from_arrays(X, np.sign(X @ [1.0, -1.0, 0.5, 0.2]))
+    problem = tk.Problem(
+        MLP((4, 8, 1)), data, loss="logistic", log_alpha=log_alpha, log_weight_decay=-log_alpha, init="twin"
+    )
+    active = X @ problem.direction[:32].reshape(4, 8) > 0.0
+    assert np.any(active.sum(axis=1) == 0)
+    return problem
+
+
+def counts_from_a_kink(flow):
+    return any(frame["clock"] == "log since a kink" for frame in flow.diagnostics["frames"])
+
+
+def test_a_clock_that_counts_from_a_kink_follows_the_same_flow(monkeypatch):
+    """Behind every kink instead of those where tau has no digits left; and both that of subgradient steps."""
+    problem = unseen(3.0)
+    plain = tk.gradient_flow(problem, tau_end=4.0, save=tk.SaveAt(num=5)).raise_for_status()
+    monkeypatch.setattr(model_flow, "_FASTEST", 1e-300)
+    counted = tk.gradient_flow(problem, tau_end=4.0, save=tk.SaveAt(num=5)).raise_for_status()
+    assert not counts_from_a_kink(plain)
+    assert counts_from_a_kink(counted)
+    (unit, log_norm), (other, log_other) = plain.parameters(-1), counted.parameters(-1)
+    np.testing.assert_allclose(other, unit, rtol=0, atol=1e-6)
+    assert abs(log_norm - log_other) < 1e-6
+    gap = np.linalg.norm(subgradient_steps(problem, 4.0, 64_000) - unit * np.exp(log_norm))
+    assert gap < 2e-3 * np.exp(log_norm)
+    drift = counted.diagnostics["drift"]
+    assert max(drift["norm"], drift["energy"], drift["balancedness"]) < 1e-5
+
+
+@pytest.mark.parametrize("log_alpha", [50.0, 200.0])
+def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_one_comes_to_see_it(log_alpha):
+    """Behind that kink its force is e^(log alpha) times all others, and the flow faster than tau has digits."""
+    flow = tk.gradient_flow(unseen(log_alpha), s_end=1.2, save=tk.SaveAt(num=9)).raise_for_status()
+    assert counts_from_a_kink(flow)
+    assert flow.stats["train_accuracy"][0] < 1.0
+    assert flow.stats["train_accuracy"][-1] == 1.0
+    assert flow.stats["margin"][-1] > 0.0

@@ -115,7 +115,7 @@ def test_stale_data_are_rejected(case):
         ({"observed": [[0, 5]]}, r"index \(0, 5\) at observation 0"),
         ({"observed": [[-1, 0]]}, r"index \(-1, 0\)"),
         ({"observed": [[0.5, 0]]}, "no integers"),
-        ({"observed": [["a", "b"]]}, "observed: got shape"),
+        ({"observed": [["a", "b"]]}, "observed: got dtype"),
         ({"observed": [[0, 0], [0]]}, "observed"),
         ({"observed": np.zeros((0, 2), int), "values": []}, "at least one"),
         ({"values": [1.0, 2.0]}, "2 values for 1 observations"),

@@ -56,7 +56,7 @@ def scale_rows(matrix: NDArray[Any]) -> Rows:
         return Rows(matrix * shift(np.ones(len(matrix)), -exponents)[:, None], exponents)
 
 
-def shift(values: NDArray[Any], exponents: NDArray[np.int64] | int) -> Any:
+def shift(values: Any, exponents: NDArray[np.int64] | int) -> Any:
     """Return ``values * 2**exponents`` to nearest; what leaves the float range becomes 0 or infinity, silently.
 
     Examples
@@ -283,7 +283,7 @@ def pairing_bounds(first: Floats, second: Floats) -> tuple[float, float]:
 
 
 def sum_bounds(values: Floats) -> tuple[float, float]:
-    """Enclose the sum of a vector of finite doubles (`math.fsum` rounds once).
+    """Enclose the sum of a vector of finite doubles (`math.fsum` rounds once); infinite past the float range.
 
     Examples
     --------
@@ -291,7 +291,10 @@ def sum_bounds(values: Floats) -> tuple[float, float]:
     >>> lower < 1.0 < upper
     True
     """
-    total = math.fsum(values)
+    try:
+        total = math.fsum(values)
+    except OverflowError:
+        return -math.inf, math.inf
     return float(down(total)), float(up(total))
 
 

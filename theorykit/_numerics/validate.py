@@ -146,7 +146,7 @@ def matrix(argument: str, value: ArrayLike) -> NDArray[Any]:
     >>> matrix("X", [[1, 2]]).dtype
     dtype('float64')
     """
-    array = _numeric(argument, value)
+    array = numeric(argument, value)
     if array.ndim != 2:
         raise InputError(argument, f"shape {array.shape}", "a matrix of shape (n, d): n samples in rows, d features")
     if array.shape[0] == 0 or array.shape[1] == 0:
@@ -164,12 +164,52 @@ def vector(
     >>> vector("y", [1, -1])
     array([ 1., -1.])
     """
-    array = _numeric(argument, value)
+    array = numeric(argument, value)
     if array.ndim != 1:
         raise InputError(argument, f"shape {array.shape}", "a vector of shape (n,)")
     if length is not None and array.shape[0] != length:
         raise InputError(argument, f"{array.shape[0]} entries", f"{length}, one for each {each}")
     return _finite_array(argument, _floats(array))
+
+
+def numbers(argument: str, value: ArrayLike, *, minimum: float = -math.inf) -> NDArray[np.float64]:
+    """Return a float64 array of any shape: numbers of at least `minimum`, infinite ones too, but no NaN.
+
+    Examples
+    --------
+    >>> numbers("log_tau", [-math.inf, 2])
+    array([-inf,   2.])
+    """
+    array = reals(argument, value)
+    wrong = array[~(array >= minimum)]
+    if wrong.size:
+        raise InputError(argument, f"{wrong[0]:g}", "numbers" + (f" >= {minimum:g}" if minimum > -math.inf else ""))
+    return array
+
+
+def reals(argument: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return a float64 array of any shape, whose entries may be infinite or NaN; no copy of what is one already.
+
+    Examples
+    --------
+    >>> reals("gram", [[2, 1]])
+    array([[2., 1.]])
+    """
+    array = numeric(argument, value)
+    return array if array.dtype == np.float64 else _floats(array)
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Return `value`, True or False.
+
+    Examples
+    --------
+    >>> flag("symmetric", True)
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(argument, shown(value), "True or False")
+    return bool(value)
 
 
 def signs(argument: str, value: ArrayLike, *, length: int | None = None) -> NDArray[np.float64]:
@@ -204,7 +244,14 @@ def class_numbers(argument: str, y: ArrayLike, classes: int, *, length: int | No
     return labels.astype(np.int64)
 
 
-def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
+def numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
+    """Return an array of real numbers, of any shape and in their own type.
+
+    Examples
+    --------
+    >>> numeric("X", [[0, 1]]).shape
+    (1, 2)
+    """
     if np.ma.is_masked(value):
         raise InputError(argument, "a masked array with hidden entries", "every number: fill them in or leave them out")
     if hasattr(value, "toarray"):  # of SciPy, which need not be imported to know it

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import affordable, finite, integer
+from theorykit._numerics.errors import InputError
+from theorykit._numerics.validate import affordable, choice, finite, integer
 from theorykit.datasets.dataset import Dataset, stored
 
 Integers = NDArray[np.int64]
@@ -69,8 +69,7 @@ def modular(p: int = 97, operation: str = "addition", fraction: float = 0.4, see
     """
     p, seed = integer("p", p, minimum=2), integer("seed", seed, minimum=0)
     affordable("p", p, 3 * 8 * p * p)
-    if operation not in (*OPERATIONS, "division"):
-        raise unknown_name("operation", str(operation), [*OPERATIONS, "division"])
+    choice("operation", operation, [*OPERATIONS, "division"])
     if finite("fraction", fraction, above=0.0) > 1.0:
         raise InputError("fraction", f"{fraction:g}", "a share above 0 and at most 1")
     pairs, results = _table(p, operation)

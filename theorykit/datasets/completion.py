@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError, unknown_name
-from theorykit._numerics.validate import affordable, finite, integer, matrix, vector
+from theorykit._numerics.validate import affordable, finite, flag, integer, matrix, numeric, shown, text, vector
 from theorykit.datasets.dataset import Dataset, stored
 
 _MATRICES = ("multiplication", "random")
+_LARGEST_SIZE = 2**53  # with indices that floats can tell apart
 Entries = NDArray[np.int64]
 
 
@@ -62,7 +63,8 @@ def matrix_completion(
     """
     rng = np.random.default_rng(integer("seed", seed, minimum=0))
     affordable("d", integer("d", d, minimum=1), 8 * d * d)
-    whole = _whole(matrix, d, integer("rank", rank, minimum=1), symmetric, rng)
+    affordable("rank", integer("rank", rank, minimum=1), 16 * d * rank)
+    whole = _whole(matrix, d, rank, flag("symmetric", symmetric), rng)
     if symmetric:
         _require_symmetric(whole)
     if finite("fraction", fraction, above=0.0) > 1.0:
@@ -123,9 +125,10 @@ def matrix_entries(
     try:
         rows, columns = shape
     except (TypeError, ValueError):
-        raise InputError("shape", repr(shape), "a pair of sizes, such as (3, 4)") from None
-    rows, columns = integer("shape", rows, minimum=1), integer("shape", columns, minimum=1)
-    if symmetric and rows != columns:
+        raise InputError("shape", shown(shape), "a pair of sizes, such as (3, 4)") from None
+    rows, columns = (integer("shape", size, minimum=1, maximum=_LARGEST_SIZE) for size in (rows, columns))
+    text("name", name)
+    if flag("symmetric", symmetric) and rows != columns:
         raise InputError("shape", f"{rows} x {columns}", "a square matrix, since symmetric=True")
     pairs = _indices(entries, (rows, columns))
     targets = vector("values", values, length=len(pairs))
@@ -165,7 +168,7 @@ def _pairs(places: NDArray[np.int64], columns: int) -> Entries:
 
 
 def _indices(entries: ArrayLike, shape: tuple[int, int]) -> Entries:
-    pairs = np.asarray(entries)
+    pairs = numeric("entries", entries)
     if pairs.size == 0:
         raise InputError("entries", "no entries", "at least one observed entry")
     pairs = matrix("entries", pairs)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
-from theorykit._numerics.validate import choice, class_numbers, integer, matrix, signs, text, vector
+from theorykit._numerics.validate import choice, class_numbers, integer, matrix, shown, signs, text, vector
 from theorykit.datasets.files import read_csv, read_npz
 
 Task = Literal["classification", "regression", "multiclass"]
@@ -21,6 +21,7 @@ Points = tuple[NDArray[Any], NDArray[Any]]
 
 TASKS: tuple[Task, ...] = ("classification", "regression", "multiclass")
 
+_MOST_CLASSES = 2**53  # class numbers that floats can tell apart
 _BLOCK_BYTES = 2**27  # one block of test points, once it is float64
 
 
@@ -200,9 +201,13 @@ class Dataset:
         choice("task", task, list(TASKS))
         text("name", name)
         if task == "multiclass":
-            classes = _number_of_classes(y) if classes is None else integer("classes", classes, minimum=2)
+            classes = (
+                _number_of_classes(y)
+                if classes is None
+                else integer("classes", classes, minimum=2, maximum=_MOST_CLASSES)
+            )
         elif classes is not None:
-            raise InputError("classes", repr(classes), "None: only task='multiclass' has class numbers")
+            raise InputError("classes", shown(classes), "None: only task='multiclass' has class numbers")
         features, labels = _checked("X", X, "y", y, classes, task)
         _refuse_contradictions(features, labels)
         test = _checked_test(X_test, y_test, features.shape[1], classes, task)

@@ -17,6 +17,9 @@ _HELD_BYTES = (
 )  # generated Gaussian test points up to this size are kept, larger sets are generated anew on each pass
 
 
+_WIDEST = 1e38  # test points are float32
+
+
 def sparse_sign(n: int, d: int, k: int = 3, n_test: int = 0, seed: int = 0) -> Dataset:
     """Uniform +-1 features whose label is the majority of `k` of them, each with a sign (grokking, fig-1a of lyu2024).
 
@@ -79,7 +82,7 @@ def separated_gaussian(n: int, d: int, gap: float = 25.0, n_test: int = 0, seed:
     n, d : int
         Training samples and features.
     gap : float
-        Distance between the two half-spaces, >= 0.
+        Distance between the two half-spaces, from 0 to 1e38.
     n_test : int
         Test points; 0 for none.
     seed : int
@@ -93,7 +96,7 @@ def separated_gaussian(n: int, d: int, gap: float = 25.0, n_test: int = 0, seed:
     Raises
     ------
     InputError
-        A size below 1, a negative gap, n_test or seed.
+        A size below 1, a gap out of range, a negative n_test or seed.
 
     Examples
     --------
@@ -103,7 +106,7 @@ def separated_gaussian(n: int, d: int, gap: float = 25.0, n_test: int = 0, seed:
     """
     n, d, n_test, seed = _sizes(n, d, n_test, seed)
     _refuse_what_does_not_fit(n, d, n_test, bits=64, test_bits=0)  # what is not held is generated anew
-    gap = finite("gap", gap, minimum=0.0)
+    gap = finite("gap", gap, minimum=0.0, maximum=_WIDEST)
     truth_rng, train_rng, test_rng = _streams(seed)
     truth = truth_rng.standard_normal(d)
     truth /= math.sqrt(math.fsum(truth**2))  # exactly rounded: a BLAS norm may differ in the last bit between machines

@@ -258,6 +258,7 @@ def gradient_flow(
     wall = time.perf_counter() - began
     path, other = paths[:2]
     log_taus = _save_points(problem, save, log_tau_end, path.start)
+    last = next((p for p in paths if p.status != "reached_end"), path)  # errors are known as far as all runs come
     log_taus = log_taus[log_taus <= min(p.end for p in paths) + 1e-12]
     if log_taus.size == 0:
         log_taus = np.array([min(log_taus_at_end[0], path.end)])
@@ -271,7 +272,7 @@ def gradient_flow(
     }
     return Trajectory(
         *times_of(problem, log_taus), stats, errors, find(path, other, tuple(events), log_taus, stats),
-        path.status, path.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
+        last.status, last.message, _settings(problem, engine, paths, rtol, confirm), _counts(paths), wall,
         log_taus, path, other,
     )  # fmt: skip
 

@@ -39,6 +39,9 @@ from theorykit.models import Inputs
 Floats = NDArray[np.float64]
 
 KERNEL, RICH = "kernel", "rich"
+_LARGEST = 300.0  # log |c| of a sample that no unit sees
+_UNSEEN = 1e-3  # outputs of such a sample
+_NOTHING = 600.0  # under the largest log |c|
 _NO_CURVATURE = -37.0  # log eps below which the model is linear in h to round-off
 
 
@@ -63,6 +66,11 @@ class Field:
         Kinks that it is on and moves along without being held there, as those of a unit that is off for every sample.
     response : ndarray, shape (k, k), or None
         How the rates at the held kinks answered to their slopes where the flow began to slide along them.
+    since : float or None
+        The tau (or t) from which the clock counts, log(tau - since): that of a kink behind which the flow is faster
+        than tau has digits.
+    log_pace : float
+        log(dtau/dclock) at the one time for which a field with `since` serves, see `at`.
     """
 
     problem: Problem
@@ -73,6 +81,8 @@ class Field:
     resting: tuple[int, ...] = ()
     grazing: tuple[int, ...] = ()
     response: Floats | None = None
+    since: float | None = None
+    log_pace: float = 0.0
 
     @property
     def slaved(self) -> bool:
@@ -92,11 +102,24 @@ class Field:
 
     def log_tau(self, clock: float) -> float:
         """Return log tau at a time of the clock."""
+        if self.since is not None:
+            return math.log(self.since + math.exp(clock))
         return clock if self.log_clock else math.log(clock)
 
     def clock(self, log_tau: float) -> float:
         """Return the time of the clock at log tau."""
+        if self.since is not None:
+            elapsed = math.exp(log_tau) - self.since
+            return math.log(elapsed) if elapsed > 0.0 else -math.inf
         return log_tau if self.log_clock else math.exp(log_tau)
+
+    def at(self, clock: float) -> Self:
+        """Return the field at one time of its clock."""
+        return self if self.since is None else replace(self, log_pace=clock)
+
+    def log_rate(self, log_tau: float) -> float:
+        """Return log(dtau/dclock)."""
+        return log_tau if self.log_clock and self.since is None else self.log_pace
 
     def log_sigma(self, log_tau: float) -> float:
         """Return log sigma, sigma = alpha e^(-tau)."""
@@ -120,7 +143,7 @@ class Field:
         if not self.decaying:
             return 0.0
         rate = float(self.problem.model.degree) if self.frame == KERNEL else 1.0
-        return rate * (math.exp(log_tau) if self.log_clock else 1.0)
+        return rate * math.exp(self.log_rate(log_tau))
 
     def moved(self, log_tau: float, x: Floats) -> Floats:
         """Return the parameters over their scale: theta_bar + eps h, or theta."""
@@ -153,8 +176,7 @@ class Field:
         """Return the direction of the force: the force but for a positive factor."""
 
         def scaled(f: Floats) -> Floats:
-            logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
-            logs = logs + self.log_shares
+            logs, signs = self._log_cotangent(log_tau, f)
             top = float(logs.max())
             slopes: Floats = -signs * np.exp(logs - (top if math.isfinite(top) else 0.0))
             return slopes
@@ -163,14 +185,19 @@ class Field:
 
     def cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
+        logs, signs = self._log_cotangent(log_tau, f)
+        return -signs * np.exp(logs)
+
+    def _log_cotangent(self, log_tau: float, f: Floats) -> tuple[Floats, Floats]:
+        """Return the logarithms of |c|, per unit of the clock, and the signs of -c."""
         logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
-        return -signs * np.exp(logs + self.log_shares + self._log_factor(log_tau))
+        return bounded(logs + self.log_shares + self._log_factor(log_tau), f), signs
 
     @np.errstate(all="ignore")  # a trial point that is too far off gives inf or nan, and the step is rejected
     def __call__(self, clock: float, x: Floats) -> Floats:
         """Return dx/dclock."""
-        log_tau = self.log_tau(clock)
-        velocity: Floats = self.sliding(log_tau, x).force(log_tau, x) - self.decay(log_tau) * x
+        now, log_tau = self.at(clock), self.log_tau(clock)
+        velocity: Floats = now.sliding(log_tau, x).force(log_tau, x) - now.decay(log_tau) * x
         return velocity
 
     def force(self, log_tau: float, x: Floats) -> Floats:
@@ -204,7 +231,7 @@ class Field:
 
     def log_speed(self, log_tau: float, x: Floats, f: Floats) -> float:
         """Return the logarithm of |dtheta/dtau| (dtau/dclock)^(1/2), whose square is what the energy loses."""
-        moved, half = self.moved(log_tau, x), 0.5 * log_tau if self.log_clock else 0.0
+        moved, half = self.moved(log_tau, x), 0.5 * self.log_rate(log_tau)
         c = self.cotangent_at(log_tau, x, f)
         velocity, shift = self.problem.model.vjp(moved, self.inputs, c), self.log_eps(log_tau) - half
         if self.decaying and shift < 300.0:  # beyond, it is nothing beside the force, and the float range is near
@@ -215,21 +242,21 @@ class Field:
     @np.errstate(all="ignore")
     def jacobian(self, clock: float, x: Floats) -> Floats:
         """Return d(dx/dclock)/dx, shape (P, P)."""
-        log_tau = self.log_tau(clock)
-        matrix = self.bent(log_tau, x, self._log_factor(log_tau))
-        matrix[np.diag_indices(x.size)] -= self.decay(log_tau)
+        now, log_tau = self.at(clock), self.log_tau(clock)
+        matrix = now.bent(log_tau, x, now._log_factor(log_tau))
+        matrix[np.diag_indices(x.size)] -= now.decay(log_tau)
         return matrix
 
     @np.errstate(all="ignore")
     def low_rank_jacobian(self, clock: float, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the parts of diag(d) + U V^T, the Jacobian without the curvature of the model, which is not stiff."""
-        log_tau = self.log_tau(clock)
-        features, weighted = self.low_rank_curvature(log_tau, x, self._log_factor(log_tau))
-        return np.full(x.size, -self.decay(log_tau)), -weighted.T, features.T
+        now, log_tau = self.at(clock), self.log_tau(clock)
+        features, weighted = now.low_rank_curvature(log_tau, x, now._log_factor(log_tau))
+        return np.full(x.size, -now.decay(log_tau)), -weighted.T, features.T
 
     def _log_factor(self, log_tau: float) -> float:
         """Return the logarithm of what multiplies a mean slope of the loss, per unit of the clock."""
-        return self.log_stiffness(log_tau) + (log_tau if self.log_clock else 0.0)
+        return self.log_stiffness(log_tau) + self.log_rate(log_tau)
 
     def bent(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
         """Return e^log_factor times the Hessian of -L with respect to x along the kinks that are held, shape (P, P)."""
@@ -240,8 +267,9 @@ class Field:
         features, weighted = self.low_rank_curvature(log_tau, x, log_factor)
         matrix: Floats = -features.T @ weighted
         if self.log_eps(log_tau) > _NO_CURVATURE:
-            logs, signs = log_derivatives(self.problem.loss, self.outputs(log_tau, x), self.problem.data.y)
-            c = -signs * np.exp(logs + self.log_shares + log_factor + self.log_eps(log_tau))
+            f = self.outputs(log_tau, x)
+            logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
+            c = -signs * np.exp(bounded(logs + self.log_shares + log_factor, f) + self.log_eps(log_tau))
             for column, axis in zip(matrix.T, np.eye(x.size), strict=True):
                 column += model.hvp(moved, self.inputs, c, axis)
         return matrix
@@ -267,16 +295,30 @@ def mean_log_loss(problem: Problem, f: Floats) -> float:
     return float(np.logaddexp.reduce(log_losses(problem.loss, f, problem.data.y) + np.log(problem.shares)))
 
 
+def bounded(logs: Floats, f: Floats) -> Floats:
+    """Return log |c|, bounded above for samples that no unit sees, whose gradients are 0.
+
+    Or at whose kinks the flow is held: there the slope of the activation makes up for it. No other c is so large. And
+    bounded below, so far under the largest that it makes a difference only where the larger ones have no part.
+    """
+    unseen = np.abs(f) < _UNSEEN
+    if f.ndim > 1:
+        unseen = np.all(unseen, axis=1, keepdims=True)
+    logs = np.where(unseen, np.minimum(logs, _LARGEST), logs)
+    return np.maximum(logs, logs.max() - _NOTHING)
+
+
 def loss_curvature(loss: str, f: Floats, y: NDArray[Any], log_factor: Floats) -> Floats:
     """Return e^log_factor times the second derivatives of each sample's loss: (n,), or (n, c, c) for classes."""
     if loss == "squared":
         return np.asarray(2.0 * np.exp(log_factor))
     logs, signs = log_derivatives(loss, f, y)
+    scaled = np.exp(bounded(logs + log_factor, f))
     if loss == "exponential":
-        return np.asarray(np.exp(logs + log_factor))
+        return np.asarray(scaled)
     if loss != CROSS_ENTROPY:  # logistic: |loss'| (1 - |loss'|)
-        return np.exp(logs + log_factor) * -np.expm1(logs)
-    scaled, own = np.exp(logs + log_factor), signs < 0.0  # of the class itself 1 - softmax_y stands in logs
+        return scaled * -np.expm1(logs)
+    own = signs < 0.0  # of the class itself 1 - softmax_y stands in logs
     shares = np.where(own, -np.expm1(logs), np.exp(logs))
     # d softmax_j/df_k = softmax_j (1{j = k} - softmax_k); in the row of y all is -scaled_k softmax_y: it is symmetric
     matrix: Floats = scaled[:, :, None] * (np.eye(f.shape[1]) - shares[:, None, :])

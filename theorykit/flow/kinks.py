@@ -37,11 +37,11 @@ _LOOKS = (0.25, 0.5, 0.75, 1.0)  # parts of a step at which the sides are looked
 _ITERATIONS = 25  # for slopes
 _RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
-_SOLVED = 1e-14  # cosine between a normal and the force
-_STUCK = 1e-15  # move of the slopes that leads nowhere
+_SOLVED = 1e-14  # part of the terms between a normal and the force that is left of their sum
+_STUCK = 1e-15  # move of the slopes, relative to them, that leads nowhere
 _NOISE = 1e-14  # of a preactivation relative to the largest one
 _GRAZING = 1e-12  # part of the largest preactivation up to which the flow grazes a kink that it moves along
-_TIE = 1e-11  # cosine between normal and force below which the flow is taken to be along the kink
+_TIE = 1e-11  # the same below which the flow is taken to be along the kink
 _DEPENDENT = 1e-9  # part of a normal outside the span of others below which it lies in it
 _TRIES = 2000
 _AGREE = 1e-6  # difference of two forces, relative to them, up to which they are the same
@@ -86,14 +86,17 @@ def _kinked(field: Field) -> Kinked:
 
 
 class Rates(NamedTuple):
-    """The products of normals and force at some kinks, shape (k,), and those of their norms."""
+    """The products of normals and force at some kinks, shape (k,), and sums of the sizes of their terms.
+
+    Not the norms: the largest force may act on parameters that these kinks do not depend on.
+    """
 
     products: Floats
     sizes: Floats
 
     @property
-    def cosines(self) -> Floats:
-        """The cosines between normals and force, shape (k,)."""
+    def parts(self) -> Floats:
+        """The products as parts of those sums, from -1 to 1, shape (k,)."""
         out: Floats = self.products / np.maximum(self.sizes, 1e-300)
         return out
 
@@ -105,7 +108,7 @@ def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes:
     if not np.all(np.isfinite(now.inputs.piece)):  # no slopes hold the flow on some kink
         return Rates(np.full(len(kinks), np.nan), np.ones(len(kinks)))
     gradients, pull = normals(now, log_tau, x, kinks), now.pull(log_tau, x)
-    return Rates(gradients @ pull, np.linalg.norm(gradients, axis=1) * float(np.linalg.norm(pull)))
+    return Rates(gradients @ pull, np.abs(gradients) @ np.abs(pull))
 
 
 def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
@@ -134,20 +137,35 @@ def holding_slopes(
         rate = rates(field, log_tau, x, kinks, slopes)
         matrix = np.zeros(0) if start is None else start.copy()
         for _ in range(_ITERATIONS):
-            if np.max(np.abs(rate.cosines)) <= _SOLVED:
+            if np.max(np.abs(rate.parts)) <= _SOLVED:
                 return slopes
             if start is None:
                 matrix = responses(field, log_tau, x, kinks, slopes)
             if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate.products))):
                 break
-            move = np.clip(slopes - np.linalg.lstsq(matrix, rate.products)[0], *_RANGE) - slopes
-            if np.max(np.abs(move)) <= _STUCK:
+            move = np.clip(slopes - solution(matrix, rate.products), *_RANGE) - slopes
+            if np.all(np.abs(move) <= _STUCK * np.abs(slopes)):
                 break
             slopes, before = slopes + move, rate
             rate = rates(field, log_tau, x, kinks, slopes)
+            lengths = np.max(np.abs(matrix), axis=0)  # slopes differ in size as much as what they do
+            weights = lengths * move / np.max(np.abs(lengths * move))
             change = rate.products - before.products
-            matrix += np.outer(change - matrix @ move, move) / max(float(move @ move), 1e-300)
+            matrix += np.outer(change - matrix @ move, lengths * weights) / float(weights @ (lengths * move))
     return np.full_like(piece, np.nan)
+
+
+def solution(matrix: Floats, right: Floats) -> Floats:
+    """Return x with matrix x = right, of least norm where columns, all of one size, depend on one another.
+
+    Those of samples that no unit has seen may be larger than others by e^q.
+    """
+    lengths = np.max(np.abs(matrix), axis=0)
+    if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(right))):
+        return np.full(right.shape, np.nan)
+    lengths[lengths == 0.0] = 1.0
+    scaled: Floats = np.linalg.lstsq(matrix / lengths, right)[0]
+    return (scaled.T / lengths).T
 
 
 def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tuple[Floats, Floats]:
@@ -158,8 +176,7 @@ def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tup
         up, down = (field.on_piece(kinks, slopes + sign * _STEP * unit).pull(log_tau, x) for sign in (1.0, -1.0))
         columns.append((up - down) / (2.0 * _STEP))
     moved, gradients = np.array(columns).T, normals(field, log_tau, x, kinks)
-    response: Floats = np.asarray(np.linalg.lstsq(gradients @ moved, gradients)[0], dtype=np.float64)
-    return moved, response
+    return moved, solution(gradients @ moved, gradients)
 
 
 def along(matrix: Floats, moved: Floats, gradients: Floats) -> Floats:
@@ -182,7 +199,9 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
         slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
-        margin[held], noises[held] = np.minimum(slopes - low, 1.0 - slopes), 1e-12
+        margin[held] = np.minimum(slopes - low, 1.0 - slopes)
+        # the force on the other side may be so much larger that all slopes are tiny
+        noises[held] = np.minimum(1e-12, 1e-3 * np.abs(piece[held] - low))
     return margin, noises
 
 
@@ -274,7 +293,7 @@ def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tu
     gradients = normals(field, log_tau, x, kinks)
     apart = gradients - gradients @ np.linalg.pinv(gradients[free]) @ gradients[free]
     resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
-    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).cosines) <= _TIE)
+    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).parts) <= _TIE)
     held, rest, grazing = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting, tied))
     response = responses(field, log_tau, x, held, slopes[free]) if held else None
     return replace(field, held=held, resting=rest, grazing=grazing, response=response), x
@@ -317,7 +336,7 @@ class _Crossing(NamedTuple):
         now = self.solved(slopes, free)
         assert now.inputs.piece is not None
         slopes = now.inputs.piece[list(self.kinks)]
-        rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).cosines
+        rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).parts
         if not np.all(np.isfinite(rate)):
             return slopes, None
         ends = np.where(slopes == self.low, rate > _TIE, rate < -_TIE)

@@ -28,9 +28,10 @@ def pack(run: Run) -> Arrays:
     notes = {
         "status": run.status.name, "counts": run.counts, "slides": [[_text(x) for x in pair] for pair in run.slides],
         "numbers": [_text(x) for x in (run.log_tau, run.transient_ends, run.lost_from, run.until)],
-        "first_step": None if run.first_step is None else _text(run.first_step),
+        "first_step": _text_or_none(run.first_step),
         "by_loss": run.by_loss, "stalled": run.stalled, "under_way": under_way,
-        "begun": [_text(run.begun.log_tau), None if run.begun.first_step is None else _text(run.begun.first_step)],
+        "begun": [_text(run.begun.log_tau), _text_or_none(run.begun.first_step), _text_or_none(run.begun.clock)],
+        "elapsed": _text_or_none(run.elapsed),
     }  # fmt: skip
     arrays = {
         "notes": np.array(json.dumps(notes)), "x": run.x, "begun_x": run.begun.x, "sides": run.sides,
@@ -62,19 +63,27 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
     run.segments = stretches[:-1]
     run.field = stretches[-1].field
     if notes["under_way"]:
-        log_tau, first_step = notes["begun"]
+        log_tau, first_step, clock = notes["begun"]
         there, run.x, run.log_tau = run.log_tau, arrays["begun_x"], float.fromhex(log_tau)
-        run.first_step = None if first_step is None else float.fromhex(first_step)
+        run.first_step, run.elapsed = _number_or_none(first_step), _number_or_none(clock)
         run.begin()
         assert run.flow is not None
         run.flow.unpack(under("integrator/", arrays))
         run.records, run.log_tau, run.until = stretches[-1].records, there, until
     run.x = arrays["x"]
-    run.first_step = None if notes["first_step"] is None else float.fromhex(notes["first_step"])
+    run.first_step, run.elapsed = _number_or_none(notes["first_step"]), _number_or_none(notes["elapsed"])
 
 
 def _text(x: float) -> str:
     return float(x).hex()
+
+
+def _text_or_none(x: float | None) -> str | None:
+    return None if x is None else _text(x)
+
+
+def _number_or_none(text: str | None) -> float | None:
+    return None if text is None else float.fromhex(text)
 
 
 def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> Arrays:
@@ -82,7 +91,7 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
     notes = {
         "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
         "resting": field.resting, "grazing": field.grazing, "method": method, "by_loss": by_loss,
-        "degrees": [record.dense.shape[1] for record in records],
+        "degrees": [record.dense.shape[1] for record in records], "since": _text_or_none(field.since),
     }  # fmt: skip
     nothing = np.zeros(0)
     return {
@@ -111,6 +120,7 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> 
     response = arrays["response"].reshape(len(held), len(held)) if held else None
     kind = SlavedField if notes["slaved"] else Field
     field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
+    field = replace(field, since=_number_or_none(notes["since"]))
     n, records = run.x.size + notes["by_loss"], list[Record]()
     for k, degree in enumerate(notes["degrees"]):
         y, dense = numbers.next((1, n)), numbers.next((1, degree, n))

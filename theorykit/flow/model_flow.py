@@ -38,6 +38,9 @@ _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still 
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
+_FASTEST = 1e5  # rate relative to tau up to which tau is the clock behind a kink
+_IN_RANGE = 250.0  # of the logarithm of a force
+_FIRST_STEP = 0.1  # in the logarithm of the time since a kink
 _SHRUNK = 0.1  # of the unit of the state at which the tolerance follows it
 _SMALLEST = 1e-250  # that unit can become
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
@@ -85,6 +88,8 @@ class Segment:
             starts = [record.y[0, -1] for record in self.records]
             return np.array([*starts, self.records[-1].at(0, float(self.ends[-1]))[-1]])
         clocks = np.append(self.times, self.ends[-1])
+        if self.field.since is not None:
+            return np.array([self.field.log_tau(clock) for clock in clocks])
         return clocks if self.field.log_clock else np.log(clocks)
 
     @property
@@ -198,6 +203,7 @@ class Begun(NamedTuple):
     log_tau: float
     x: Floats
     first_step: float | None
+    clock: float | None
 
 
 class Run:
@@ -254,8 +260,9 @@ class Run:
         self.met: int | None = None  # the kink at which the last step ended
         self.stalled = 0  # kinks met in a row without moving
         self.first_step: float | None = None
+        self.elapsed: float | None = None  # time of a clock since a kink
         self.flow: Integrator | None = None
-        self.records, self.until, self.begun = list[Record](), math.inf, Begun(self.log_tau, self.x, None)
+        self.records, self.until, self.begun = list[Record](), math.inf, Begun(self.log_tau, self.x, None, None)
         self.sides = sides(self.field, self.log_tau, self.x)
         if self.sides.size > 0:
             self.counts["kinks"] = 0
@@ -296,7 +303,7 @@ class Run:
         for _ in range(2):  # the velocity itself may leave the float range at the first time
             velocity = self.field(log_tau, self.origin)
             largest = float(np.max(np.abs(velocity)))
-            if math.isfinite(largest):
+            if math.isfinite(largest) and self.field.log_stiffness(log_tau) + log_tau < _IN_RANGE:
                 if largest > 0.0:
                     log_size = math.log(largest) + math.log(float(np.linalg.norm(velocity / largest)))
                     log_tau = min(log_tau, log_tau + math.log(little * self.unit()) - log_size)
@@ -351,8 +358,9 @@ class Run:
     def begin(self) -> None:
         """Begin a segment, up to where its frame and its clock are surely right."""
         field, self.until = self.field, self._until()
-        self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step)
-        ends = field.clock(self.log_tau), field.clock(self.until)
+        self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step, self.elapsed)
+        start = field.clock(self.log_tau) if self.elapsed is None else self.elapsed
+        ends = start, field.clock(self.until)
         self.begun_unit = self.unit()
         self.flow = self._by_loss() if self.by_loss else self._integrator(*ends)
 
@@ -425,6 +433,8 @@ class Run:
             self.x, self.log_tau = state[:-1], float(state[-1])
         else:
             self.x, self.log_tau = flow.y, self.field.log_tau(flow.t)
+        if self.field.since is not None:
+            self.elapsed = float(record.t[0] + record.h[0])
 
     def _note_slaving(self, before: float) -> None:
         """Add what slaving residuals has brought in the last step; what is lost may grow at rate one."""
@@ -456,6 +466,8 @@ class Run:
     def _until(self) -> float:
         """Return log tau up to which this frame and this clock are surely right."""
         until = min(self.log_tau_end, self.transient_ends)
+        if self.field.since is not None:
+            until = min(until, self._counts_until(self.field.since))
         if not self.decaying:
             return until
         if self.field.log_clock:
@@ -537,10 +549,11 @@ class Run:
             return
         if self.met is not None:
             self._go_on([self.met])
-            self.met = None
             if self.stalled > 2 * self.sides.size:
                 self.status = Status.KINKS
             field = self.field
+        if field.since is not None and (self.met is not None or self.log_tau >= self._counts_until(field.since)):
+            field = self.field = self._by_tau(field)
         if self._leaves_frame():
             sigma = math.exp(field.log_sigma(self.log_tau))
             self.x = sigma * field.moved(self.log_tau, self.x)
@@ -556,7 +569,41 @@ class Run:
             self.first_step *= math.exp(self.log_tau)
         if field.slaved != self.field.slaved or by_loss != self.by_loss:
             self.first_step = None
-        self.field = field
+        self.field = self._from_here(field) if self.met is not None and not self.by_loss else field
+        self.met = None
+
+    def _from_here(self, field: Field) -> Field:
+        """Return the field in a clock that counts from here if the flow is too fast behind a kink for digits of tau.
+
+        So a sample that no unit saw is fitted where one comes to see it: at a rate e^q times that of all others.
+        """
+        shift, tau = field.log_stiffness(self.log_tau), math.exp(min(self.log_tau, 700.0))
+        counting = replace(field, since=tau)
+        with np.errstate(all="ignore"):
+            velocity = counting(-abs(shift), self.x)  # dx/dtau times e^-|shift|
+        size = float(np.linalg.norm(velocity))
+        if not 0.0 < size < math.inf or self.log_tau > 690.0:
+            return field
+        log_rate = math.log(size / (self.unit() + float(np.linalg.norm(self.x)))) + abs(shift)
+        if log_rate + self.log_tau < math.log(_FASTEST):
+            return field
+        self.elapsed = math.log(0.01 * math.sqrt(self.rtol)) - log_rate
+        self.x = self.x + velocity * math.exp(self.elapsed + abs(shift))
+        self.first_step = _FIRST_STEP
+        return counting
+
+    def _counts_until(self, since: float) -> float:
+        """Return log tau up to which a clock counts from a kink."""
+        return math.log(since + (min(since, math.exp(_LOG_CLOCK_ENDS)) if self.decaying else since))
+
+    def _by_tau(self, field: Field) -> Field:
+        """Return the field of a clock that counts from a kink in tau or log tau again."""
+        assert self.elapsed is not None
+        if self.first_step is not None:  # which may have been too short to be seen in tau
+            self.first_step *= math.exp(self.elapsed - (self.log_tau if field.log_clock else 0.0))
+            self.first_step = self.first_step or None
+        self.elapsed = None
+        return replace(field, since=None)
 
     def _settled(self) -> bool:
         """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""

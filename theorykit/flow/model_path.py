@@ -286,6 +286,7 @@ class ModelPath:
         for segment in self.integration.segments:
             now, steps = segment.field, len(segment.records)
             clock = "loss" if segment.by_loss else "log tau" if now.log_clock else "tau"
+            clock = clock if now.since is None else "log since a kink"
             entry = {"frame": now.frame, "clock": clock, "slaved": now.slaved, "method": segment.method}
             entry["sliding"] = len(now.held)
             until = _exp(float(segment.log_tau_ends()[-1]))
@@ -430,7 +431,7 @@ class _Terms:
     @classmethod
     def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
         log_tau, x = segment.at(clock)
-        now = segment.field.sliding(log_tau, x)
+        now = segment.field.at(clock).sliding(log_tau, x)
         tau, log_lambda = (math.exp(log_tau), problem.log_weight_decay) if now.decaying else (0.0, 0.0)
         f = now.outputs(log_tau, x)
         log_loss = now.log_loss(log_tau, x, f)

@@ -92,7 +92,7 @@ class SlavedField(Field):
         return pulled
 
     def _per_clock(self, log_tau: float) -> float:
-        return math.exp(log_tau) if self.log_clock else 1.0
+        return math.exp(self.log_rate(log_tau))
 
     def residuals(self, log_tau: float, x: Floats) -> tuple[Floats, float]:
         """Return f - y as mantissa and logarithm of its scale: of the slaved directions what holds the force up."""

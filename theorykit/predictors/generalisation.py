@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from theorykit._numerics.errors import InputError
-from theorykit._numerics.validate import finite, integer, matrix
+from theorykit._numerics.validate import finite, integer, matrix, shown
+
+_LARGEST = 10**18  # sizes up to it keep every quotient below in the float range
 
 
 def rademacher_bound(X: ArrayLike, *, norm: int) -> float:
@@ -30,7 +33,7 @@ def rademacher_bound(X: ArrayLike, *, norm: int) -> float:
     Raises
     ------
     InputError
-        X is no matrix of finite numbers, or the norm is another one.
+        X is no matrix of finite numbers, the norm is another one, or the bound leaves the float range.
 
     References
     ----------
@@ -43,9 +46,13 @@ def rademacher_bound(X: ArrayLike, *, norm: int) -> float:
     """
     points = np.asarray(matrix("X", X), dtype=np.float64)
     n, d = points.shape
-    if _checked(norm) == 1:
-        return math.sqrt(2.0 * math.log(2.0 * d)) * float(np.linalg.norm(np.abs(points).max(axis=1))) / n
-    return float(np.linalg.norm(points)) / n
+    one, size = _checked(norm) == 1, float(np.abs(points).max())
+    units = points / size if size > 0.0 else points  # whose squares stay in the float range
+    total = float(np.linalg.norm(np.abs(units).max(axis=1) if one else units))
+    bound = size * ((math.sqrt(2.0 * math.log(2.0 * d)) if one else 1.0) * total / n)
+    if math.isinf(bound):
+        raise InputError("X", f"entries up to {size:g}", "a bound in the float range")
+    return bound
 
 
 def margin_error_bound(n: int, d: int, k: int, delta: float, *, norm: int) -> float:
@@ -77,18 +84,19 @@ def margin_error_bound(n: int, d: int, k: int, delta: float, *, norm: int) -> fl
     >>> round(margin_error_bound(2000, 50, 1, 0.1, norm=1), 4), round(margin_error_bound(2000, 10, 1, 0.1, norm=2), 4)
     (0.3535, 0.3649)
     """
-    n, d = integer("n", n, minimum=1), integer("d", d, minimum=1)
+    n, d = (integer(name, value, minimum=1, maximum=_LARGEST) for name, value in (("n", n), ("d", d)))
     k = integer("k", k, minimum=1)
     if k > d:
-        raise InputError("k", f"{k}", f"at most d = {d}")
+        raise InputError("k", shown(k), f"at most d = {d}")
     delta = finite("delta", delta, above=0.0)
     if delta >= 1.0:
         raise InputError("delta", f"{delta}", "a probability below 1")
+    log_inverse = math.log(2.0) - math.log(delta)  # 1/delta leaves the float range before delta does
     margin_term = k * math.sqrt(2.0 * math.log(2.0 * d) / n) if _checked(norm) == 1 else math.sqrt(k * d / n)
-    return 4.0 * margin_term + 3.0 * math.sqrt(math.log(2.0 / delta) / (2.0 * n))
+    return 4.0 * margin_term + 3.0 * math.sqrt(log_inverse / (2.0 * n))
 
 
 def _checked(norm: int) -> int:
-    if norm not in (1, 2):
-        raise InputError("norm", repr(norm), "1 or 2")
-    return norm
+    if isinstance(norm, bool) or not isinstance(norm, Integral) or norm not in (1, 2):
+        raise InputError("norm", shown(norm), "1 or 2")
+    return int(norm)

@@ -12,7 +12,9 @@ from theorykit._numerics.validate import finite, matrix, vector
 
 Floats = NDArray[np.float64]
 
-_ROUNDS, _ROUNDOFF = 500, 1e-13
+_ROUNDS, _ROUNDOFF, _RIDGE = 100, 1e-13, 1e-15
+_MISSED = 1e-8  # of X w = y, where conditioning keeps it above round-off
+_LOWEST, _HIGHEST = -1e4, 600.0  # logarithms of scales, relative to the solution: further down digits are lost
 
 
 def label_noise_weights(X: ArrayLike, y: ArrayLike, *, alpha: float, time: float, noise: float = 1.0) -> Floats:
@@ -50,7 +52,8 @@ def label_noise_weights(X: ArrayLike, y: ArrayLike, *, alpha: float, time: float
     Raises
     ------
     InputError
-        Shapes, numbers out of range, rows of X that depend on each other.
+        Shapes, numbers out of range, rows of X that depend on each other, or scales 2 alpha^2 exp(-16 sigma^2 c_k T)
+        that are too far apart, or too far from w, for double precision.
 
     References
     ----------
@@ -68,38 +71,64 @@ def label_noise_weights(X: ArrayLike, y: ArrayLike, *, alpha: float, time: float
     targets = np.asarray(vector("y", y, length=len(points)))
     scale = finite("alpha", alpha, above=0.0)
     elapsed, sigma = finite("time", time, minimum=0.0), finite("noise", noise, minimum=0.0)
-    if np.linalg.matrix_rank(points) < len(points):
-        raise InputError("X", f"{len(points)} rows of rank {np.linalg.matrix_rank(points)}", "independent rows")
-    decay = 16.0 * sigma**2 * elapsed * (points**2).mean(axis=0)
-    dual = np.zeros(len(points))
-    for share in np.linspace(0.0, 1.0, 2 + math.ceil(float(decay.max()))):  # each start is close to its solution
-        dual = _interpolating(points, targets, 2.0 * math.log(scale) - share * decay, dual)
-    return _weights(points, 2.0 * math.log(scale) - decay, dual)
+    x_size, y_size = float(np.abs(points).max()), float(np.abs(targets).max())
+    unit = points / (x_size or 1.0)
+    rank = int(np.linalg.matrix_rank(unit))
+    if rank < len(points):
+        raise InputError("X", f"{len(points)} rows of rank {rank}", "independent rows")
+    if y_size == 0.0:
+        return np.zeros(points.shape[1])
+    log_scale = 2.0 * math.log(scale) + math.log(x_size) - math.log(y_size)  # of w, in units of y_size/x_size
+    if log_scale > _HIGHEST:
+        limit = math.exp(0.5 * (_HIGHEST + math.log(y_size) - math.log(x_size)))
+        raise InputError("alpha", f"{scale:g}", f"at most {limit:.3g} for samples of this size")
+    loud = sigma * x_size
+    fall = 16.0 * (elapsed * loud * loud) * (unit**2).mean(axis=0)
+    if not log_scale - float(fall.max()) >= _LOWEST:
+        got = f"{elapsed:g} with alpha = {scale:g} and noise = {sigma:g}"
+        raise InputError("time", got, "a time at which no scale of w has fallen below e^-10000")
+    ends, dual = log_scale - fall, np.zeros(len(points))
+    for share in np.linspace(0.0, 1.0, 2 + math.ceil(float(np.abs(ends).max()))):  # each start is close to its solution
+        dual = _interpolating(unit, targets / y_size, share * ends, dual)
+    with np.errstate(over="ignore"):
+        w = _weights(unit, ends, dual) * (y_size / x_size)
+    if not np.isfinite(w).all():
+        raise InputError("y", f"targets up to {y_size:g} of samples up to {x_size:g}", "a w in the float range")
+    return w
 
 
 def _weights(X: Floats, log_scales: Floats, dual: Floats) -> Floats:
-    """Return 2 e^s sinh(4B), whose two exponentials stay in the float range though e^s or sinh may not."""
+    """Return 2 e^s sinh(4B) without cancellation; it stays in the float range though e^s or sinh may not."""
     pull = 4.0 * (X.T @ dual)
-    return np.asarray(np.exp(log_scales + pull) - np.exp(log_scales - pull))
+    return np.asarray(np.exp(log_scales + np.abs(pull)) * -np.expm1(-2.0 * np.abs(pull)) * np.sign(pull))
 
 
 def _interpolating(X: Floats, y: Floats, log_scales: Floats, dual: Floats) -> Floats:
     """Minimise sum_k e^s_k cosh(4 (X^T m)_k)/2 - <y, m> over m by Newton's method, whose gradient is X w - y."""
+    tolerance = _ROUNDOFF + float(np.finfo(np.float64).eps) * float(np.abs(log_scales).max())
 
     def value(m: Floats) -> float:
-        pull = 4.0 * (X.T @ m)
+        """Return the function less its value at m = 0."""
+        size = 4.0 * np.abs(X.T @ m)
         with np.errstate(over="ignore"):
-            return float((np.exp(log_scales + pull) + np.exp(log_scales - pull)).sum()) / 4.0 - float(y @ m)
+            roots = np.exp(0.5 * (log_scales + size)) * np.expm1(-size)
+            return float((roots**2).sum()) / 4.0 - float(y @ m)
 
     for _ in range(_ROUNDS):
-        pull = 4.0 * (X.T @ dual)
-        grow, fall = np.exp(log_scales + pull), np.exp(log_scales - pull)
-        residual = X @ (grow - fall) - y
-        if np.abs(residual).max() <= _ROUNDOFF * (np.abs(y).max() + float((np.abs(X) @ (grow + fall)).max())):
+        w = _weights(X, log_scales, dual)
+        residual = X @ w - y
+        missed = float(np.abs(residual).max()) / (1.0 + float((np.abs(X) @ np.abs(w)).max()))
+        if missed <= tolerance:
             break
-        step = np.linalg.solve((X * (4.0 * (grow + fall))) @ X.T, residual)
+        size = 4.0 * np.abs(X.T @ dual)
+        hessian = (X * (4.0 * np.exp(log_scales + size) * (1.0 + np.exp(-2.0 * size)))) @ X.T
+        hessian.flat[:: len(y) + 1] += _RIDGE * np.trace(hessian) / len(y)  # few weights may be left: still regular
+        step = np.linalg.solve(hessian, residual)
         length, now, slope = 1.0, value(dual), float(residual @ step)
         while length > 1e-12 and not value(dual - length * step) <= now - 0.1 * length * slope + 1e-15 * abs(now):
             length /= 2.0
         dual = dual - length * step
+    if not missed <= _MISSED:
+        got = "scales of w too far apart for double precision"
+        raise InputError("alpha, time", got, "an alpha nearer to the size of w, or a shorter time")
     return dual

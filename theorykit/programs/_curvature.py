@@ -96,8 +96,10 @@ def _matrix_free(hessian: Callable[[Floats], Floats], parameters: int) -> Least:
 
 def _row_space(gradients: Floats, mode: str) -> tuple[Floats, int]:
     """Return an orthonormal basis whose first vectors span the rows, and how many they are."""
-    sizes = np.linalg.norm(gradients, axis=1, keepdims=True)
-    unit = gradients / np.where(sizes > 0.0, sizes, 1.0)
+    largest = np.abs(gradients).max(axis=1, initial=0.0, keepdims=True)
+    scaled = gradients / np.where(largest > 0.0, largest, 1.0)  # whose squares stay in the float range
+    sizes = np.linalg.norm(scaled, axis=1, keepdims=True)
+    unit = scaled / np.where(sizes > 0.0, sizes, 1.0)
     basis, factor, _ = qr(unit.T, mode=mode, pivoting=True)  # type: ignore[call-overload]
     pivots = np.abs(np.diagonal(factor))
     return np.asarray(basis), int((pivots > _DEPENDENT * pivots.max(initial=0.0)).sum())

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import UNIT, Floats, Rows, down, row_products, shift, up
 from theorykit._numerics.spectral import eigenvalue_bounds
+from theorykit._numerics.validate import reals
 from theorykit.programs._semidefinite import semidefinite_shift
 
 _ROUND_OFF_ASYMMETRY = 1e-12
@@ -47,10 +48,7 @@ def checked_gram(argument: str, given: ArrayLike) -> Floats:
     InputError
         Shape, non-finite entries, not symmetric.
     """
-    try:
-        K = np.asarray(given, dtype=np.float64)
-    except (ValueError, TypeError) as problem:
-        raise InputError(argument, f"something numpy cannot read ({problem})", "a matrix of numbers") from None
+    K = reals(argument, given)
     if K.ndim not in (2, 4) or K.shape[: K.ndim // 2] != K.shape[K.ndim // 2 :] or K.size == 0:
         wanted = "a Gram matrix of shape (n, n), or (n, c, n, c) for c outputs"
         raise InputError(argument, f"shape {K.shape}", wanted)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats
-from theorykit._numerics.validate import matrix
+from theorykit._numerics.validate import matrix, numeric, reals
 from theorykit.datasets import Dataset
 from theorykit.programs._gram import checked_gram
 from theorykit.programs._scaled import check_model, only_with_model, unpacked
@@ -55,20 +55,14 @@ class KernelData:
             points = matrix("X", new)
             if points.shape[1] != self.values.shape[1]:
                 raise InputError("X", f"{points.shape[1]} features", f"{self.values.shape[1]}, as in the training data")
-            return np.asarray(points @ weights.T, dtype=np.float64)
-        cross = self._cross(new)
-        if self.values.ndim == 4:
-            return np.tensordot(cross, coefficients, axes=2)
-        return np.asarray(cross @ coefficients)
+            return _outputs(points, weights.T)
+        return _outputs(self._cross(new), coefficients)
 
     def _cross(self, new: ArrayLike) -> Floats:
         """Return the kernel between new points and the training points."""
         if self.model is not None:
             return np.asarray(self.model.ntk(new, self.X, self.theta), dtype=np.float64)
-        try:
-            cross = np.asarray(new, dtype=np.float64)
-        except (ValueError, TypeError) as problem:
-            raise InputError("X", f"something numpy cannot read ({problem})", "a cross-Gram matrix") from None
+        cross = reals("X", new)
         n, outputs = len(self.values), self.values.shape[1:2]
         inner = (n,) if self.values.ndim == 2 else (*outputs, n, *outputs)
         if cross.shape[1:] != inner or cross.ndim != self.values.ndim or not np.isfinite(cross).all():
@@ -87,6 +81,14 @@ class KernelData:
         if kernel.shape != self.values.shape or not np.allclose(kernel, self.values, _ROUND_OFF, 0.0):
             raise InputError("model", "one with another kernel than the saved one (or a changed file)", _SAME)
         return KernelData(self.values, self.about, self.y, self.outputs, model, self.X, self.theta)
+
+
+def _outputs(points: NDArray[Any], weights: Floats) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = np.tensordot(points, weights, axes=2) if points.ndim == 4 else points @ weights
+    if not np.isfinite(outputs).all():
+        raise InputError("X", "points with outputs past the float range", "points of moderate size")
+    return np.asarray(outputs, dtype=np.float64)
 
 
 def kernel_data(
@@ -119,6 +121,8 @@ def kernel_data(
 def _of_model(model: Any, points: Any, labels: Any, init: str | ArrayLike) -> KernelData:
     check_model(model, "ntk", "direction")
     theta = np.asarray(model.direction(init), dtype=np.float64)
-    inputs = np.asarray(points)
-    K = checked_gram("model", np.asarray(model.ntk(inputs, None, theta), dtype=np.float64))
+    inputs = numeric("X", points)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        K = model.ntk(inputs, None, theta)
+    K = checked_gram("model", K)
     return KernelData(K, "gram", labels, K.shape[1] if K.ndim == 4 else 1, model, inputs, theta)

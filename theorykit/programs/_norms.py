@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, group_norms_upper, norm_upper
+from theorykit._numerics.validate import numeric, shown
 
 Kind = float | Literal["group"]
 """1, 2, inf (as numbers) or "group"."""
@@ -63,7 +64,7 @@ def checked_norm(norm: Any, groups: ArrayLike | None, d: int) -> Norm:
         return Norm(kind)
     if groups is None:
         raise InputError("groups", "none", f'{_GROUPS}, with norm="group"')
-    labels = np.asarray(groups)
+    labels = numeric("groups", groups)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError("groups", f"dtype {labels.dtype}, shape {labels.shape}", _GROUPS)
     if len(labels) != d:
@@ -76,7 +77,7 @@ def _checked_kind(norm: Any) -> Kind:
     if isinstance(norm, str) and norm in ("inf", "group"):
         return math.inf if norm == "inf" else "group"
     if isinstance(norm, (bool, str)) or not isinstance(norm, (int, float, np.integer, np.floating)):
-        raise InputError("norm", repr(norm), _WANTED)
+        raise InputError("norm", shown(norm), _WANTED)
     if norm not in (1, 2, math.inf):
-        raise InputError("norm", repr(norm), _WANTED)
+        raise InputError("norm", shown(norm), _WANTED)
     return math.inf if norm == math.inf else int(norm)

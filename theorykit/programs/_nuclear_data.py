@@ -28,10 +28,12 @@ from theorykit._numerics.spectral import (
     operator_norm_upper,
     smallest_singular_value_lower,
 )
-from theorykit._numerics.validate import vector
+from theorykit._numerics.validate import affordable, numeric, shown, vector
 from theorykit.programs._sealed import digest
 
 _NEARLY_DEPENDENT = 1e-9
+LARGEST = 1e150
+"""Numbers up to it, and down to one over it, have squares in the float range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +128,7 @@ class Observed:
 
 def checked_observations(observed: ArrayLike, values: ArrayLike, shape: Any, symmetric: bool) -> Observed:
     """Return the observations in canonical form: sorted, repeats merged, dependent measurements left out."""
-    try:
-        array = np.asarray(observed)
-    except (TypeError, ValueError) as problem:
-        raise InputError("observed", str(problem), _WANTED) from None
+    array = numeric("observed", observed)
     b = vector("values", values)
     if array.ndim not in (2, 3) or array.dtype.kind not in "iuf" or (array.ndim == 2 and array.shape[1] != 2):
         raise InputError("observed", f"shape {array.shape} of {array.dtype}", _WANTED)
@@ -140,6 +139,13 @@ def checked_observations(observed: ArrayLike, values: ArrayLike, shape: Any, sym
     return _entries(array, b, _checked_shape(shape, symmetric), symmetric)
 
 
+def check_squares(values: Floats) -> None:
+    """Raise `InputError` for values whose mean square leaves the float range."""
+    size = float(np.abs(values).max())
+    if size != 0.0 and not 1.0 / LARGEST <= size <= LARGEST:
+        raise InputError("values", f"values up to {size:g}", f"sizes from {1.0 / LARGEST:g} to {LARGEST:g}, or zeros")
+
+
 _WANTED = "integer indices of shape (m, 2), or measurement matrices of shape (m, p, q)"
 
 
@@ -148,19 +154,21 @@ def _checked_shape(shape: Any, symmetric: bool) -> tuple[int, int]:
     good = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s > 0 for s in sizes)
     if len(sizes) not in (1, 2) or not good or (symmetric and sizes[0] != sizes[-1]):
         wanted = "d" if symmetric else "d or (p, q)"
-        raise InputError("shape", repr(shape), f"the size of the matrix, {wanted}, in positive integers")
-    return int(sizes[0]), int(sizes[-1])
+        raise InputError("shape", shown(shape), f"the size of the matrix, {wanted}, in positive integers")
+    rows, columns = int(sizes[0]), int(sizes[-1])
+    affordable("shape", max(rows, columns), 8 * rows * columns)
+    return rows, columns
 
 
 def _entries(index: NDArray[Any], b: Floats, shape: tuple[int, int], symmetric: bool) -> Observed:
     if index.dtype.kind == "f" and not (index == np.rint(index)).all():
         raise InputError("observed", "indices that are no integers", _WANTED)
-    places = index.astype(np.int64)
-    outside = np.flatnonzero(((places < 0) | (places >= np.array(shape))).any(axis=1))
+    outside = np.flatnonzero(((index < 0) | (index >= np.array(shape))).any(axis=1))
     if outside.size:
         k = int(outside[0])
         got = f"index ({index[k, 0]}, {index[k, 1]}) at observation {k}"
         raise InputError("observed", got, f"indices inside a matrix of shape {shape}")
+    places = index.astype(np.int64)
     if symmetric:
         places = np.sort(places, axis=1)
     distinct, first, which, counts = np.unique(
@@ -188,9 +196,14 @@ def _opposite(first: Fraction, second: Fraction) -> tuple[Fraction, Fraction]:
 def _measurements(matrices: Floats, b: Floats, shape: Any, symmetric: bool) -> Observed:
     if matrices.shape[1] == 0 or matrices.shape[2] == 0 or not np.isfinite(matrices).all():
         raise InputError("observed", "an empty matrix or one with entries that are not finite", _WANTED)
+    sizes = np.abs(matrices).max(axis=(1, 2))
+    far = np.flatnonzero((sizes > LARGEST) | ((sizes > 0.0) & (sizes < 1.0 / LARGEST)))
+    if far.size:
+        got = f"a matrix of size {sizes[far[0]]:g} (observation {far[0]})"
+        raise InputError("observed", got, f"sizes from {1.0 / LARGEST:g} to {LARGEST:g}")
     found = (matrices.shape[1], matrices.shape[2])
     if shape is not None and _checked_shape(shape, symmetric) != found:
-        raise InputError("shape", repr(shape), f"{found}, the shape of the measurement matrices, or nothing")
+        raise InputError("shape", shown(shape), f"{found}, the shape of the measurement matrices, or nothing")
     if symmetric and not (found[0] == found[1] and (matrices == matrices.transpose(0, 2, 1)).all()):
         raise InputError("observed", "measurement matrices that are not symmetric", "symmetric ones: (A + A.T)/2")
     everything = Observed(found, symmetric, b, np.ones(len(b)), None, matrices)

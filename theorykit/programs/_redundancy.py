@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr, solve_triangular
 
 from theorykit._numerics.errors import InconsistentError
-from theorykit._numerics.rounding import Floats, Rows, column_products, pairing_bounds
+from theorykit._numerics.rounding import Floats, Rows, column_products, pairing_bounds, shift
 from theorykit._numerics.validate import matrix, vector
 from theorykit.programs._box import is_well_conditioned
 from theorykit.programs._exact import LARGEST_SUPPORT, fractions, integer_rows, relation, vanishes
@@ -113,6 +113,7 @@ def _undecided(y: Floats, rows: Rows, row: int, others: NDArray[np.intp], norm: 
 
 def lower_bound(y: Floats, rows: Rows, nu: Floats, norm: Norm) -> float:
     """Return the proved lower bound |<y, nu>| / ||X^T nu||_* on the norm of any w with X w = y; at least 0."""
+    nu = shift(nu, -int(np.frexp(np.abs(nu).max())[1]))  # only its direction matters
     low, high = pairing_bounds(y, nu)
     paired = max(low, -high)
     below, above = column_products(rows, nu)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, Rows, column_products, shift
+from theorykit._numerics.validate import numeric
 from theorykit.datasets import Dataset
 
 
@@ -27,7 +28,9 @@ def featured(X: ArrayLike | Dataset, y: ArrayLike | None, model: Any, init: str 
         only_with_model(init)
         return points, labels
     check_model(model, "features", "direction")
-    features = np.asarray(model.features(np.asarray(points), model.direction(init)), dtype=np.float64)
+    inputs, direction = numeric("X", points), model.direction(init)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused by whoever takes the features
+        features = np.asarray(model.features(inputs, direction), dtype=np.float64)
     if features.ndim != 2:
         raise InputError("model", f"{features.shape[1]} outputs", "one output: kernel_svm takes several")
     return features, labels
@@ -35,6 +38,8 @@ def featured(X: ArrayLike | Dataset, y: ArrayLike | None, model: Any, init: str 
 
 def check_model(model: Any, *needed: str) -> None:
     """Raise `InputError` unless the model has the methods that are needed."""
+    if isinstance(model, type):
+        raise InputError("model", f"the class {model.__name__}", "a homogeneous model: one of its instances")
     missing = [name for name in needed if not callable(getattr(model, name, None))]
     if missing:
         raise InputError("model", f"{type(model).__name__}, without {' and '.join(missing)}", "a homogeneous model")

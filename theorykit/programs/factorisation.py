@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats
 from theorykit._numerics.spectral import operator_norm_upper
-from theorykit._numerics.validate import finite, matrix
-from theorykit.programs._nuclear_data import Observed, checked_observations
+from theorykit._numerics.validate import finite, matrix, numeric
+from theorykit.programs._nuclear_data import LARGEST, Observed, check_squares, checked_observations
 from theorykit.programs.nuclear import bounds, residual_matrix
 
 _BITS = 300
@@ -107,13 +107,14 @@ def factorisation_point(
     first, second = (np.asarray(matrix(n, f), dtype=np.float64) for n, f in (("U", U), ("V", V)))
     if len(first) != len(second):
         raise InputError("V", f"{len(second)} rows", f"{len(first)}, as many as U has")
-    if np.ndim(observed) == 3:
+    if numeric("observed", observed).ndim == 3:
         raise InputError("observed", f"shape {np.shape(observed)}", "indices of entries, shape (n, 2)")
     for name, factor in (("U", first), ("V", second)):
         if np.abs(factor).max() > _LARGEST:
             raise InputError(name, f"an entry of {np.abs(factor).max():.3g}", f"entries up to {_LARGEST:g}")
-    decay = finite("weight_decay", weight_decay, above=0.0)
+    decay = finite("weight_decay", weight_decay, above=0.0, maximum=LARGEST)
     data = checked_observations(observed, values, len(first), True)
+    check_squares(data.values)
     W = first @ first.T - second @ second.T
     W = 0.5 * (W + W.T)
     M = residual_matrix(data, W)

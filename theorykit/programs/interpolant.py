@@ -27,7 +27,7 @@ from theorykit._numerics.rounding import (
     up,
 )
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite, matrix
+from theorykit._numerics.validate import finite, matrix, reals
 from theorykit._version import __version__
 from theorykit.datasets import Dataset
 from theorykit.programs._gram import (
@@ -381,6 +381,8 @@ _FORMAT = "theorykit kernel-interpolant 1"
 _NUMBERS = ("norm", "residual", "condition", "solver", "wall_s")
 _MAX_REFINEMENTS = 20
 _MISSED = 1e-6
+_HIGHEST, _FURTHEST = 500, 1020
+"""Powers of two up to which numbers, and their squares, stay in the float range."""
 _SLACK = 1e-9
 """How much wider than the recomputed bound (relatively) a claimed one may be: other machines, not other numbers."""
 
@@ -409,7 +411,7 @@ def kernel_interpolant(
     Parameters
     ----------
     X : array_like, shape (n, P), or Dataset
-        Features phi_i in rows, or the inputs of `model`. Any scale.
+        Features phi_i in rows, or the inputs of `model`; of any size for which the coefficients are in the float range.
     y : array_like, shape (n,) or (n, c)
         Targets; several outputs share the features, unless the model or the Gram matrix has c outputs of its own.
     gram : array_like, shape (n, n) or (n, c, n, c), instead of X
@@ -433,7 +435,8 @@ def kernel_interpolant(
     ------
     InputError
         Shapes, non-finite entries, a Gram matrix that is not symmetric or not positive semidefinite, ridge < 0, a
-        solver that is not installed.
+        ridge or targets so far from the scale of the features that the coefficients leave the float range, a solver
+        that is not installed.
     InconsistentError
         No ridge, and dependent features with targets that contradict them: with an exact proof nu, ``sum nu_i phi_i =
         0`` and ``sum nu_i y_i = 1`` (for a Gram matrix, ``sum nu_i K_i = 0``, which says the same), that
@@ -460,6 +463,7 @@ def kernel_interpolant(
     name = None if solver is None else checked_solver(solver)
     system = _equations(data.values, data.about, weight)
     columns = _columns(targets, data.values)
+    _refuse_scales(system, columns, weight, len(data.values))
     with one_blas_thread():
         kept, smallest = _independent(data, columns, system)
         dual = _solved(system, columns, kept)
@@ -471,17 +475,14 @@ def kernel_interpolant(
     certificate = _sealed(data, targets, system, weight, _shaped(predictor, targets, data), dual, kept, smallest)
     norm, residual, condition = _numbers(system, predictor, columns, kept, smallest, data.about)
     if name is None and weight == 0.0 and residual > _MISSED * float(np.abs(targets).max()):
-        raise _undecided(system, predictor, columns)
+        raise _undecided(system, dual, columns)
     numbers = norm, residual, condition, title, time.perf_counter() - started
     return KernelInterpolant(certificate, *numbers, data, targets)
 
 
 def _targets(y: Any, given: NDArray[Any]) -> Floats:
     """Return the targets, (n,) or (n, c), as many columns as a Gram matrix of several outputs has."""
-    try:
-        targets = np.array(y, dtype=np.float64)
-    except (ValueError, TypeError) as problem:
-        raise InputError("y", f"something numpy cannot read ({problem})", "targets of shape (n,) or (n, c)") from None
+    targets = reals("y", y).copy()
     n = len(given)
     wanted = (n, given.shape[1]) if given.ndim == 4 else (n, *targets.shape[1:2])
     if targets.shape != wanted or targets.size == 0:
@@ -489,6 +490,22 @@ def _targets(y: Any, given: NDArray[Any]) -> Floats:
     if not np.isfinite(targets).all():
         raise InputError("y", "entries that are not finite", "finite numbers only")
     return targets
+
+
+def _refuse_scales(system: _Equations, y: Floats, ridge: float, n: int) -> None:
+    """Raise `InputError` where ridge, coefficients or their squares would leave the float range."""
+    smallest, largest = int(system.exponents.min()), int(system.exponents.max())
+    highest = _FURTHEST if system.rows is not None else _HIGHEST  # the norm squares features, or coefficients
+    most = min(float(shift(1.0, highest + 2 * smallest)), float(np.finfo(np.float64).max)) / n
+    if ridge > most:
+        raise InputError("ridge", f"{ridge:g}", f"at most {most:.3g} for {n} samples of this size")
+    if not y.any():
+        return
+    size = int((np.frexp(y)[1] - system.exponents[:, None])[y != 0.0].max())  # of coefficients, scales apart
+    shrunk = max(0, int(np.frexp(n * ridge)[1]) - 2 * smallest)
+    if size > highest or size - smallest > _FURTHEST or size - shrunk - max(largest, 0) < -_FURTHEST:
+        got = f"targets of size {float(np.abs(y).max()):.3g} with features of sizes 2^{smallest} to 2^{largest}"
+        raise InputError("y", got, "targets whose coefficients stay well within the float range")
 
 
 def _columns(targets: Floats, given: NDArray[Any]) -> Floats:
@@ -546,7 +563,7 @@ def _inconsistent(n: int, proof: dict[int, Fraction]) -> InconsistentError:
 
 
 def _undecided(system: _Equations, coefficients: Floats, y: Floats) -> InconsistentError:
-    """Return the error for a Gram matrix with which, up to round-off, no h attains the targets.
+    """Return the error for features with which, up to round-off, no h attains the targets.
 
     For every h that does, and any nu, ``<y, nu> = <sum_i nu_i phi_i, h>``; the residual is nearly a relation of phi.
     """
@@ -554,7 +571,8 @@ def _undecided(system: _Equations, coefficients: Floats, y: Floats) -> Inconsist
     nu = targets - system.gram @ a
     worst = int((nu * targets).sum(axis=0).argmax())
     paired = float(down(math.fsum(down(nu[:, worst] * targets[:, worst]))))
-    at_least = max(0.0, float(down(paired / system.miss(nu[:, [worst]], np.zeros((len(nu), 1))))))
+    chosen = nu[:, [worst]]
+    at_least = max(0.0, float(down(paired / system.miss(np.zeros_like(system.combine(chosen)), chosen))))
     samples = tuple(int(i) for i in np.sort(np.argsort(-np.abs(nu[:, worst]))[:2]))
     got = f"undecided: up to round-off some equations contradict others (heaviest: {', '.join(map(str, samples))}); "
     got += f"any solution has norm at least {at_least:.17g}"

@@ -500,7 +500,8 @@ def _normalised(rows: Rows, y: Floats, dual: Floats, norm: Norm) -> Floats:
     dual = dual / (np.abs(dual).max() or 1.0)
     lower, upper = column_products(rows, dual)
     size = norm.dual_upper(np.maximum(-lower, upper))
-    return dual / size * (1.0 if y @ dual >= 0.0 else -1.0) if 0.0 < size < np.inf else dual
+    paired = y / (np.abs(y).max() or 1.0) @ dual
+    return dual / size * (1.0 if paired >= 0.0 else -1.0) if 0.0 < size < np.inf else dual
 
 
 def _stated(
@@ -526,11 +527,13 @@ def _distance_bound(certificate: NormCertificate, rows: Rows, y: Floats) -> floa
     """
     if certificate.norm != 2:
         return None
-    w, nu = certificate.w, certificate.dual * certificate.upper
+    w = certificate.w
+    with np.errstate(over="ignore"):
+        nu = certificate.dual * certificate.upper
     if not y.any():
         return norm_upper(np.abs(w), 2)
     correction = _correction(rows, y, w, certificate.independent)
-    if correction is None:
+    if correction is None or not np.isfinite(nu).all():
         return math.inf
     lower, upper = column_products(rows, nu)
     off = np.maximum(np.abs(down(w - upper)), np.abs(up(w - lower)))

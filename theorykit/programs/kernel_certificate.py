@@ -210,7 +210,10 @@ def duality_gap(system: System, scale: Scale, g: Floats, nu: Floats, C: float) -
     over = np.maximum(up(upper - c), 0.0)
     terms = up(nu * over)
     if math.isfinite(C):
-        terms = up(terms + up(up(_cap(scale, nu, C) - nu) * np.maximum(up(c - lower), 0.0)))
+        short = np.maximum(up(c - lower), 0.0)
+        room = np.where(short > 0.0, up(_cap(scale, nu, C) - nu), 0.0)
+        with np.errstate(over="ignore"):
+            terms = up(terms + up(room * short))
     return float(up(up(math.fsum(terms)) + up(0.5 * up(system.miss(g, nu) ** 2))))
 
 
@@ -235,7 +238,7 @@ def distance_bound(system: System, predictor: Floats, dual: Floats, C: float) ->
 
 
 def _cap(scale: Scale, nu: Floats, C: float) -> Floats:
-    """Return the upper bounds of nu; exact."""
+    """Return the upper bounds of nu; exact, or infinite past the float range."""
     return np.asarray(shift(np.full(len(nu), C), scale.smallest + scale.exponents))
 
 

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lstsq
 from scipy.optimize import nnls
 
-from theorykit._numerics.errors import InputError, unknown_name
+from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, shift
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite, matrix, vector
+from theorykit._numerics.validate import choice, finite, flag, matrix, reals, vector
 from theorykit.datasets import Dataset
 from theorykit.programs._constraints import Constraints, of_labels
 from theorykit.programs._curvature import Curvature, curvature_on
@@ -64,6 +64,9 @@ _WEAK = 1e-6
 
 _POSITIVE = 1e-9
 """Multipliers above this part of the largest count as positive."""
+
+_SMALLEST = 2.0**-1000
+"""Of gradients that one can divide by."""
 
 _STEPS = 30
 
@@ -205,14 +208,20 @@ def rich_kkt(
     """
     check_model(model, "output", "features")
     points, labels = unpacked(X, y)
-    kind = task or (X.task if isinstance(X, Dataset) else "classification")
-    if kind not in ("classification", "regression"):
-        raise unknown_name("task", str(kind), ["classification", "regression"])
+    kind = (X.task if isinstance(X, Dataset) else "classification") if task is None else task
+    choice("task", kind, ["classification", "regression"])
+    curved = flag("second_order", second_order)
     point = vector("theta", theta)
+    if not point.any():
+        raise InputError("theta", "the zero vector", "a direction")
     if kind == "classification":  # R1 does not depend on the scale of theta, and this one overflows nowhere
         point = shift(point, -int(np.frexp(np.abs(point).max())[1]))
-    f = np.asarray(model.output(point, points), dtype=np.float64)
-    gradients = np.asarray(model.features(points, point), dtype=np.float64).reshape(f.size, -1)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        f = np.asarray(model.output(point, points), dtype=np.float64)
+        gradients = np.asarray(model.features(points, point), dtype=np.float64).reshape(f.size, -1)
+        steepest = max(float(gradients.max()), -float(gradients.min()))
+    if not (np.isfinite(f).all() and (steepest == 0.0 or _SMALLEST <= steepest < math.inf)):
+        raise InputError("X", "inputs with outputs or gradients past the float range", "inputs of moderate size")
     if kind == "regression":
         found = interpolation_kkt_residuals(point, f.ravel(), gradients, _flat_targets(labels, f))
         weights, strict, active = found.multipliers, *2 * (np.ones(f.size, dtype=bool),)
@@ -225,7 +234,7 @@ def rich_kkt(
         weights = _at_own_scale(found, q, model.degree)
         strict = weights > _POSITIVE * weights.max()
         active = strict | (q / q.min() - 1.0 <= _WEAK)
-    if not second_order or not callable(getattr(model, "hvp", None)):
+    if not curved or not callable(getattr(model, "hvp", None)):
         return found
     cotangent = _cotangent(weights, f, None if kind == "regression" else constraints)
 
@@ -239,7 +248,7 @@ def rich_kkt(
 
 
 def _flat_targets(y: ArrayLike, f: Floats) -> Floats:
-    targets = np.asarray(y, dtype=np.float64)
+    targets = reals("y", y)
     if targets.shape != f.shape:
         raise InputError("y", f"shape {targets.shape}", f"shape {f.shape}, that of the outputs")
     return targets.ravel()
@@ -266,6 +275,9 @@ def _checked(name: str, theta: ArrayLike, outputs: ArrayLike, gradients: ArrayLi
         raise InputError("theta", f"{len(point)} entries", f"{slopes.shape[1]}, one for each column of gradients")
     if not point.any():
         raise InputError("theta", "the zero vector", "a direction")
+    steepest = max(float(slopes.max()), -float(slopes.min()))
+    if 0.0 < steepest < _SMALLEST:
+        raise InputError("gradients", f"entries up to {steepest:g}", f"some of at least {_SMALLEST:.3g}, or zeros")
     return found, slopes, point
 
 
@@ -277,7 +289,11 @@ def _feasible_residuals(theta: Floats, q: Floats, gradients: Floats, degree: flo
     length = float(np.linalg.norm(direction))
     factor, right = _reduced(theta, gradients)
     # one more equation: sum_i mu_i L (q_i - q_min) / ||theta|| = 0, in the units of theta
-    spread = degree * (q / size - smallest / size) / (steepest * length)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = degree * (q / size - smallest / size) / (steepest * length)
+    if not np.isfinite(spread).all():
+        got = f"outputs up to {float(q.max()):g} with theta of size {size:g} and gradients of size {steepest:g}"
+        raise InputError("outputs_q", got, "those of a homogeneous model: L q_i = <theta, grad q_i>")
     stacked = np.vstack((factor / steepest, spread))
     weights = nnls(stacked, np.append(right / size, 0.0), maxiter=_STEPS * len(q))[0]
     stationarity = float(np.linalg.norm(direction - (weights / steepest) @ gradients)) / length

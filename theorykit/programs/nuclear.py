@@ -20,9 +20,9 @@ from theorykit._numerics.errors import InputError
 from theorykit._numerics.rounding import Floats, down, norm_upper, up
 from theorykit._numerics.spectral import nuclear_norm_upper
 from theorykit._numerics.threads import one_blas_thread
-from theorykit._numerics.validate import finite
+from theorykit._numerics.validate import finite, flag, numeric
 from theorykit._version import __version__
-from theorykit.programs._nuclear_data import Observed, checked_observations
+from theorykit.programs._nuclear_data import Observed, check_squares, checked_observations
 from theorykit.programs._nuclear_distance import distance_bound
 from theorykit.programs._nuclear_form import cvxpy_solution, solution, statement
 from theorykit.programs._nuclear_unique import numerical_rank, on_grid, uniqueness
@@ -32,6 +32,7 @@ from theorykit.programs._statement import SolverError, checked_solver, solver_ve
 
 _SLACK = 1e-9
 _POOR_GAP = 1e-3
+_SMALLEST_VALUE = 2.0**-1022  # of an optimum that still has its digits
 _METHOD = f"theorykit {__version__} (interior points, semismooth Newton proximal points)"
 
 
@@ -371,7 +372,7 @@ def min_nuclear_norm(
     >>> bool(abs(known.W[1, 1] - 1.0) < 1e-7), known.rank, known.certificate.gap < 1e-9
     (True, 1, True)
     """
-    data = checked_observations(observed, values, shape, bool(symmetric))
+    data = checked_observations(observed, values, shape, flag("symmetric", symmetric))
     return _solved(data, None, solver)
 
 
@@ -419,10 +420,14 @@ def nuclear_regularised(
     >>> bool(abs(shrunk.W[0, 0] - 0.875) < 1e-7)
     True
     """
-    if np.ndim(observed) == 3:
+    if numeric("observed", observed).ndim == 3:
         raise InputError("observed", f"shape {np.shape(observed)}", "indices of entries, shape (n, 2)")
-    data = checked_observations(observed, values, shape, bool(symmetric))
-    return _solved(data, finite("weight_decay", weight_decay, above=0.0), solver)
+    data = checked_observations(observed, values, shape, flag("symmetric", symmetric))
+    check_squares(data.values)
+    decay, size = finite("weight_decay", weight_decay, above=0.0), float(np.abs(data.values).max()) or 1.0
+    if decay * size < _SMALLEST_VALUE:
+        raise InputError("weight_decay", f"{decay:g}", f"at least {_SMALLEST_VALUE / size:.3g} for values of this size")
+    return _solved(data, decay, solver)
 
 
 def _solved(data: Observed, weight_decay: float | None, solver: str | None) -> MinNuclearNorm:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theorykit._numerics.errors import NotSeparableError
-from theorykit._numerics.rounding import Floats, scale_rows
+from theorykit._numerics.errors import InputError, NotSeparableError
+from theorykit._numerics.rounding import Floats, scale_rows, shift
 from theorykit._numerics.validate import finite
 from theorykit._version import __version__
 from theorykit.datasets import Dataset
@@ -213,6 +213,11 @@ class KernelSVM:
 _FORMAT = "theorykit kernel-svm 1"
 _NUMBERS = ("distance_bound", "margin", "norm", "multipliers", "solver", "iterations", "wall_s")
 _NEARLY = 1e-9
+_SMALLEST_PRICE = 2.0**-1000  # sums of such prices still have their digits
+_FURTHEST = 500
+"""Powers of two of samples whose squares stay in the float range."""
+_DEAR, _LOWEST, _HIGHEST = 40, -900, 500
+"""Powers of two: of C times squared features, from where a soft margin may be hard, and what can be computed with."""
 _POOR_GAP = 1e-3
 _LARGEST_ROWS = 2**27
 """Entries of the features of all constraints (1 GiB) up to which several classes are solved on features."""
@@ -244,7 +249,7 @@ def kernel_svm(
     Parameters
     ----------
     X : array_like, shape (n, P), or Dataset
-        Features phi_i in rows, or the inputs of `model`. Any scale.
+        Features phi_i in rows, or the inputs of `model`; features of sizes 1e-150 to 1e150.
     y : array_like, shape (n,)
         Labels +1 and -1, or class numbers. Labels that are all 1 are signs. Left out with a data set.
     gram : array_like, shape (n, n) or (n, c, n, c), instead of X
@@ -268,9 +273,9 @@ def kernel_svm(
     Raises
     ------
     InputError
-        NaN or infinite entries, labels of another kind, lengths that differ, no samples, a Gram matrix that is not
-        symmetric or not positive semidefinite (with a proved bound on the offending eigenvalue), C <= 0, a solver that
-        is not installed.
+        NaN or infinite entries, features of other sizes, labels of another kind, lengths that differ, no samples, a
+        Gram matrix that is not symmetric or not positive semidefinite (with a proved bound on the offending
+        eigenvalue), C <= 0 or at a scale that the features put out of the float range, a solver that is not installed.
     NotSeparableError
         Hard margin: no h satisfies the constraints. With exact weights mu that prove it, where they are in reach: for
         features those of `verify_farkas`; for a Gram matrix ``sum_i mu_i y_i K_i = 0``, that is
@@ -298,12 +303,12 @@ def kernel_svm(
     started = time.perf_counter()
     data = kernel_data(X, y, gram, model, init)
     constraints = of_labels(data.y, len(data.values), data.outputs)
-    price = math.inf if C is None else finite("C", C, above=0.0)
+    price = math.inf if C is None else finite("C", C, minimum=_SMALLEST_PRICE)
     name = None if solver is None else checked_solver(solver)
     data = _affordable(data, constraints)
     system = _checked_system(data, constraints, price)
     if name is None:
-        pair = hard_margin(system) if math.isinf(price) else soft_margin(system, price)
+        pair = hard_margin(system) if math.isinf(price) else _priced(system, price)
         title = f"theorykit {__version__} (block pivoting in the dual, active set)"
     else:
         pair, title = _stated(data, constraints, system, price, name), solver_version(name)
@@ -341,6 +346,10 @@ def _affordable(data: KernelData, constraints: Constraints) -> KernelData:
 
 def _checked_system(data: KernelData, constraints: Constraints, C: float) -> System:
     system = system_of(data.values, constraints, data.about)
+    if abs(int(system.exponents.min())) > _FURTHEST:
+        got, wanted = f"samples of size 2^{int(system.exponents.min())}", f"2^-{_FURTHEST} to 2^{_FURTHEST}"
+        name = "gram" if data.about == "gram" and data.model is None else "X"
+        raise InputError(name, got, f"{wanted}, since multipliers are as one over their squares")
     if math.isinf(C):
         if isinstance(system, RowSystem):
             hopeless = at_once(constraints.rows(data.values), np.ones(len(constraints.samples)))
@@ -371,6 +380,25 @@ def _named(error: NotSeparableError, constraints: Constraints) -> NotSeparableEr
     samples = tuple(int(i) for i in np.unique(constraints.samples[list(error.samples)]))
     got = f"{error.got} (constraints; the samples are {', '.join(map(str, samples[:6]))})"
     return NotSeparableError(error.argument, got, _WANTED, error.farkas, samples, error.margin_at_most)
+
+
+def _priced(system: System, C: float) -> Pair:
+    """Return the pair of the soft margin, whose multipliers reach C ||z_k||^2 where all scales are taken out."""
+    smallest, largest = int(system.exponents.min()), int(system.exponents.max())
+    dearest = int(np.frexp(C)[1]) + smallest + largest
+    if dearest > _DEAR and system.squares.min() > 0.0:  # then it may as well be the hard margin
+        pair, scale = hard_margin(system), Scale(system)
+        margin = float(relative_margins(system, scale, pair.g)[0].min())
+        if margin > 0.0 and scale.outward(pair.g, pair.nu / margin)[1].max() <= C:
+            return Pair(pair.g / margin, pair.nu / margin, pair.iterations)
+    if largest - smallest > -_LOWEST:
+        got = f"{C:g} with samples whose sizes differ by a factor of 2^{largest - smallest}"
+        raise InputError("C", got, f"samples whose sizes differ by a factor of 2^{-_LOWEST} at most")
+    least, most = (float(shift(1.0, limit - smallest - e)) for limit, e in ((_LOWEST, smallest), (_HIGHEST, largest)))
+    most = min(most, float(np.finfo(np.float64).max))
+    if not least <= C <= most:
+        raise InputError("C", f"{C:g}", f"a price from {least:.3g} to {most:.3g} for features of this size")
+    return soft_margin(system, C)
 
 
 def _in_users_units(system: System, pair: Pair, C: float) -> tuple[Floats, Floats]:
@@ -448,7 +476,7 @@ def _stated(data: KernelData, constraints: Constraints, system: System, C: float
     """Solve the CVXPY statement; anything but "optimal" raises, with what the vectors prove all the same."""
     problem = kernel_statement(data.values, data.about, constraints, C)
     found, multipliers, status, iterations = solve_statement(problem, solver)
-    if status in ("infeasible", "infeasible_inaccurate"):
+    if status in ("infeasible", "infeasible_inaccurate") and math.isinf(C):  # a soft margin always exists
         raise _not_separable(data, constraints, system, math.inf)
     if found is None or multipliers is None or not (np.isfinite(found).all() and np.isfinite(multipliers).all()):
         raise SolverError(f"{solver} ended with status {status!r} and no solution")
