@@ -39,7 +39,7 @@ _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that sti
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
 _LOG_CLOCK_ENDS = math.log(0.1)
 _FASTEST = 1e5  # rate relative to tau up to which tau is the clock behind a kink
-_IN_RANGE = 250.0  # of the logarithm of a force
+_IN_RANGE = 250.0  # size of a logarithm up to which the number itself and products of it with others are floats
 _FIRST_STEP = 0.1  # in the logarithm of the time since a kink
 _SHRUNK = 0.1  # of the unit of the state at which the tolerance follows it
 _SMALLEST = 1e-250  # that unit can become
@@ -569,7 +569,9 @@ class Run:
             self.first_step *= math.exp(self.log_tau)
         if field.slaved != self.field.slaved or by_loss != self.by_loss:
             self.first_step = None
-        self.field = self._from_here(field) if self.met is not None and not self.by_loss else field
+        self.field = field
+        if self.met is not None and not self.by_loss:
+            self.field = self._from_here(field)
         self.met = None
 
     def _from_here(self, field: Field) -> Field:
@@ -577,12 +579,13 @@ class Run:
 
         So a sample that no unit saw is fitted where one comes to see it: at a rate e^q times that of all others.
         """
-        shift, tau = field.log_stiffness(self.log_tau), math.exp(min(self.log_tau, 700.0))
-        counting = replace(field, since=tau)
+        if not abs(self.log_tau) < _IN_RANGE:  # tau itself has to be a float
+            return field
+        shift, counting = field.log_stiffness(self.log_tau), replace(field, since=math.exp(self.log_tau))
         with np.errstate(all="ignore"):
             velocity = counting(-abs(shift), self.x)  # dx/dtau times e^-|shift|
         size = float(np.linalg.norm(velocity))
-        if not 0.0 < size < math.inf or self.log_tau > 690.0:
+        if not 0.0 < size < math.inf:
             return field
         log_rate = math.log(size / (self.unit() + float(np.linalg.norm(self.x)))) + abs(shift)
         if log_rate + self.log_tau < math.log(_FASTEST):
