@@ -12,7 +12,8 @@ error: above 1 ours is faster. "net" is the same without what one call costs bef
 in Python; measured on a span of a billionth), which is most of the time on problems of microseconds. A result that
 claims success and is wrong in its first digits is marked WRONG.
 
-    python benchmarks/ode.py [--quick | --full] [--only KIND ...] [--rtol RTOL ...] [--limit SECONDS] [--out FOLDER]
+    python benchmarks/ode.py [--quick | --full] [--only KIND ...] [--match NAME] [--rtol RTOL ...] [--limit SECONDS]
+                              [--out FOLDER]
 
 numbalsoda is built from source: it needs gfortran, and CMAKE_POLICY_VERSION_MINIMUM=3.5 for a recent cmake.
 """
@@ -451,6 +452,7 @@ def main() -> int:
     size.add_argument("--quick", action="store_true", help="fewer problems and tolerances (default)")
     size.add_argument("--full", action="store_true", help="all of them")
     parser.add_argument("--only", nargs="*", choices=list(OURS), default=list(OURS), help="kinds of problems")
+    parser.add_argument("--match", default="", help="only problems whose name contains this")
     parser.add_argument("--rtol", nargs="*", type=float, help="tolerances (full: 1e-3 to 1e-12, quick: every other)")
     parser.add_argument("--limit", type=float, help="seconds that one run may take (full: 60, quick: 10)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench-ode")
@@ -467,7 +469,7 @@ def main() -> int:
     jobs += [(net.raw, "net", net) for net in nets(full=arguments.full)]
     rows: list[dict[str, Any]] = []
     for problem, kind, net in jobs:
-        if kind not in arguments.only:
+        if kind not in arguments.only or arguments.match not in problem.name:
             continue
         began = time.perf_counter()
         rows += measure((problem, kind, net), tolerances, limit)
