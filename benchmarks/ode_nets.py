@@ -53,7 +53,7 @@ class Net:
     reference: Callable[[float], Array] | None = None
 
 
-# --- diagonal nets, L = 2: n = 8, d = 40 ---
+# --- diagonal nets, L = 2 ---
 
 
 @numba.njit
@@ -76,16 +76,17 @@ def _diagonal_squared(t, theta, p, out):
     out[d:] = -v * (force + 1.0)
 
 
-def diagonal(loss: str, alpha: float) -> Net:
+def diagonal(loss: str, alpha: float, n: int = 8, d: int = 40) -> Net:
     """A diagonal net on sparse sign data, labels +-1."""
-    n, d, s_end = 8, 40, 1.5
+    s_end = 1.5
     data = tk.datasets.sparse_sign(n=n, d=d, k=3, n_test=0, seed=0)
     Z = data.y[:, None] * data.X.astype(np.float64)
     gain, exponential = 2.0 / (n * WEIGHT_DECAY), loss == "exponential"
     p = np.concatenate([[n, d, gain], Z.ravel()])
     f = _diagonal_exponential if exponential else _diagonal_squared
     end = s_end * math.log(alpha)
-    raw = Problem(f"diagonal {loss} alpha={alpha:g}", f, np.full(2 * d, alpha), end, None, 1.0, p)
+    name = f"diagonal {loss} alpha={alpha:g}" + (f" n={n} d={d}" if (n, d) != (8, 40) else "")
+    raw = Problem(name, f, np.full(2 * d, alpha), end, None, 1.0, p)
 
     def jax(jnp: Any) -> Callable[[Any], Any]:
         def velocity(theta: Any) -> Any:
@@ -130,7 +131,8 @@ def diagonal(loss: str, alpha: float) -> Net:
     model = tk.models.DiagonalNet(d=d, degree=2)
     flow = tk.Problem(model, data, loss=loss, alpha=alpha, weight_decay=WEIGHT_DECAY)
     own = None if exponential else reference
-    return Net(raw, flow, s_end, jax, taylor, LowRankJacobian(parts, rank=n), own)
+    expressions = taylor if d < 100 else None
+    return Net(raw, flow, s_end, jax, expressions, LowRankJacobian(parts, rank=n), own)
 
 
 # --- matrix factorisation: the multiplication table (figure 3 of lyu2024 at d = 97) ---
@@ -260,8 +262,9 @@ def nets(*, full: bool) -> list[Net]:
     found.append(factorisation(20, 0.2))
     found.append(mlp("two layers, ReLU", (20, 48, 1), "relu", 32, 10.0))
     if full:
+        found.append(diagonal("squared", 100.0, n=32, d=1000))
         found.append(factorisation(97, 0.05))
         found.append(mlp("two layers, ReLU", (20, 480, 1), "relu", 128, 10.0))
-        found.append(mlp("three layers, z^2", (20, 30, 20, 1), "z^2", 32, 3.0))
-        found.append(mlp("three layers, z^2", (40, 300, 300, 1), "z^2", 64, 3.0))
+        found.append(mlp("three layers, z^2", (20, 30, 20, 1), "z^2", 32, 1.5))
+        found.append(mlp("three layers, z^2", (40, 300, 300, 1), "z^2", 64, 1.5))
     return found
