@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import theorykit as tk
+from theorykit.flow import reduction
 from theorykit.models import MLP, DiagonalNet, UserModel
 
 X, Y = np.array([[1.0, 2.0], [0.5, -1.0], [1.0, 0.2]]), np.array([1.0, -1.0, 1.0])
@@ -120,3 +121,20 @@ def test_a_statistic_that_touches_a_level_has_two_crossings_or_none():
     falls, rises = trajectory.crossings(tk.Crossing("log_train_loss", least + 1e-6))
     assert (falls.direction, rises.direction) == (-1, 1)
     assert low < np.log(falls.tau) < np.log(rises.tau) < high
+
+
+def test_a_companion_that_ends_early_gives_the_trajectory_its_status(monkeypatch):
+    """Errors are known as far as both runs come, and so is the trajectory."""
+    step = reduction.Run.step
+
+    def limited(run):
+        if run.rtol > 5e-8:  # the companion's
+            run.max_steps = 20
+        step(run)
+
+    monkeypatch.setattr(reduction.Run, "step", limited)
+    given, _ = FLOWS["dual"]
+    trajectory = tk.gradient_flow(given, tau_end=4.0, rtol=1e-8, save=tk.SaveAt(num=50))
+    assert trajectory.counts["statuses"][0] == "reached_end"
+    assert trajectory.status == trajectory.counts["statuses"][1] == "too_many_steps"
+    assert trajectory.tau[-1] < 4.0

@@ -1,6 +1,6 @@
-"""The one signature of every compiled right-hand side: a new model or new shapes never recompile an integrator.
+"""The signatures of the compiled dual reduction: new data, losses or shapes never recompile its integrator.
 
-A right-hand side evaluates several states at once, because an implicit method has several stages and a large data
+The right-hand side evaluates several states at once, because an implicit method has several stages and a large data
 matrix is better read once for all of them.
 """
 

@@ -1,4 +1,4 @@
-"""What every compiled Radau IIA driver does with its collocation polynomials."""
+"""What both compiled Radau IIA drivers do with their collocation polynomials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import numpy as np
 from theorykit._numerics.compile import compiled
 
 # No signatures: only compiled code calls these, and they are compiled into it.
+
+
+@compiled()
+def newton_iterations(s):
+    """Return after how many iterations Newton's method for s stages is given up."""
+    return 7 + (5 * (s - 3)) // 2
 
 
 @compiled()

@@ -13,7 +13,7 @@ from numba import complex128, float64, int64, types
 
 from theorykit._numerics.compile import compiled
 from theorykit._numerics.signatures import INTEGERS, MATRIX, PACK, VECTOR
-from theorykit.flow._collocation import extrapolate, mix
+from theorykit.flow._collocation import extrapolate, mix, newton_iterations
 from theorykit.flow._dense import factor_dense, solve_dense
 from theorykit.flow._diagonal import jacobian, monitor, rhs
 
@@ -39,11 +39,6 @@ def _norm(x, scale):
 def newton_tolerance(rtol):
     """Return the error, in units of the tolerance, at which Newton's iteration ends."""
     return max(10.0 * 2.2e-16 / rtol, min(0.03, rtol**0.25))
-
-
-@compiled()
-def _most_iterations(s):
-    return 7 + (5 * (s - 3)) // 2
 
 
 @compiled()
@@ -91,7 +86,7 @@ def _newton(t, y, h, z, scale, tolerance, j, halved, real, pairs, pivots, pack, 
     residual = np.empty(r, dtype=np.complex128)
     mix(inverse, z, w)
     times = t + h * c
-    most = _most_iterations(s)
+    most = newton_iterations(s)
     rate = 0.0
     previous = 0.0
     for iteration in range(most):
@@ -185,7 +180,7 @@ def advance(
     error_order, c, gamma, mu, _, _, error_weights, dense_weights, series = tableau
     r, s = y.shape[0], c.shape[0]
     power = 1.0 / error_order
-    most_iterations = _most_iterations(s)
+    most_iterations = newton_iterations(s)
     tolerance = newton_tolerance(rtol)
     single_time, single_y, single_f = np.empty(1), np.empty((1, r)), np.empty((1, r))
     if state[BEGUN] == 0.0:

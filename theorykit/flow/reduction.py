@@ -43,7 +43,7 @@ _CLOCK_CHANGE = 0.1  # tau up to which steps are taken in log tau
 _WEAKEST = 1e-4  # square root of the relative eigenvalue below which a direction of the tangent kernel counts as null
 _STIFF_FROM = 1e4  # A from which directions of the tangent kernel are told apart
 SLAVING_ERROR = 1e-12  # n/(A nu) from which the residual of the squared loss is slaved, and what that costs
-_STALE = 0.5  # change of log A within a step up to which the Jacobian at its start serves
+_STALE = 0.5  # change of log A within a step up to which one Jacobian serves for it
 _KERNEL_ENDS = 0.3  # L^2 eps |B| at which the kernel frame hands over
 _INSIDE = 10.0  # interpolation error of a step, in units of rtol, that the bending of the outputs may cause
 _BENDS = 16.0  # growth of L^2 eps |B| over which one bound on the steps serves
@@ -595,7 +595,7 @@ class Run:
         return self.reduction.log_scale - (self._log_cap() + self.reduction.problem.log_weight_decay) / power
 
     def _widest_in_kernel_frame(self, tableau: RadauTableau) -> float:
-        """Return the widest step over which A, and with it the Jacobian at the start of the step, does not go stale.
+        """Return the widest step over which A, and with it the Jacobian of the step, does not go stale.
 
         Newton's iteration with a Jacobian that is far too stiff hardly moves, and so seems to have converged.
         """

@@ -12,7 +12,7 @@ import numpy as np
 from numba import boolean, complex128, float64, int64, types
 
 from theorykit._numerics.compile import compiled
-from theorykit.flow._collocation import extrapolate, mix
+from theorykit.flow._collocation import extrapolate, mix, newton_iterations
 from theorykit.flow._dense import factor_dense, solve_dense
 from theorykit.flow.ode._drive import (
     CEILING,
@@ -126,7 +126,7 @@ def _newton(
 ):  # fmt: skip
     """Solve the collocation equations for the stage increments z (s, n) in place: (good, iterations, rate, eta)."""
     s, n = z.shape
-    most = 7 + (5 * (s - 3)) // 2
+    most = newton_iterations(s)
     rate, previous = 0.0, 0.0
     stage, single, double = np.empty(n), np.empty(n), np.empty(n, dtype=np.complex128)
     mix(inverse, z, w)
@@ -209,7 +209,7 @@ def advance(
         state[H] = min(state[H], 1e-3 * abs(t_end - state[T]))
         state[CEILING] = widest
     tolerance = max(2e-15 / rtol, min(0.03, rtol**0.25))
-    most_iterations = 7 + (5 * (s - 3)) // 2
+    most_iterations = newton_iterations(s)
     t = state[T]
     direction = 1.0 if t_end >= t else -1.0
     z, w, stages, g = work[0], work[1], work[2], work[3]
