@@ -549,3 +549,31 @@ def test_a_first_step_that_lands_where_slopes_are_absurd_is_cut(method):
     )
     assert result.status == "reached_end"
     assert result.y_end[0] == pytest.approx(1.0 + math.asinh(0.5) / steep, abs=1e-9)
+
+
+@numba.njit
+def net(t, theta, p, out):
+    n, d = int(p[0]), int(p[1])
+    Z = p[2:].reshape(n, d)
+    u, v = theta[:d], theta[d:]
+    force = 250.0 * np.dot(np.exp(-np.dot(Z, u * u - v * v)), Z)
+    out[:d] = u * (force - 1.0)
+    out[d:] = -v * (force + 1.0)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dop853"])
+def test_a_step_to_where_the_slope_is_another_one_is_taken_back(method):
+    """Outputs are differences of squares of size alpha^2: y may be within the tolerance and f at y beyond measure.
+
+    u v = alpha^2 exp(-2 t) is exact for every coordinate.
+    """
+    Z = np.random.default_rng(0).choice([-1.0, 1.0], (8, 40))
+    alpha, end = 1e5, 1.5 * math.log(1e5)
+    for rtol in np.logspace(-4, -10, 13):
+        result = integrate(
+            net, np.full(80, alpha), (0.0, end), method=method, rtol=rtol, atol=rtol, args=[8.0, 40.0, *Z.ravel()],
+            companion=False, at=2, max_steps=100_000,
+        )  # fmt: skip
+        assert result.status == "reached_end", rtol
+        u, v = result.y_end[:40], result.y_end[40:]
+        np.testing.assert_allclose(u * v, alpha**2 * math.exp(-2.0 * end), atol=300.0 * rtol)

@@ -26,10 +26,12 @@ RUNNING, REACHED_END, STEP_TOO_SMALL, NOT_FINITE, STIFF, NO_CONVERGENCE = range(
 
 # state[...]: time; next step; last step and its error; consecutive signs of (non-)stiffness; whether f at y is known;
 # why the last attempt failed; of the implicit driver: contraction of Newton's iteration, step of the factors, whether
-# the Jacobian is that of this step, ceiling after failures; of the stabilised one: spectral radius, its age
+# the Jacobian is that of this step, ceiling after failures; of the stabilised one: spectral radius, its age; of the
+# explicit one: the step that failed for want of stability, accepted steps since a rejection
 T, H, H_OLD, ERROR_OLD, STIFF_SIGNS, OTHER_SIGNS, STARTED, FAILURE = range(8)
 ETA, FACTORED_H, FRESH, CEILING, HAVE_JACOBIAN = range(8, 13)
 RADIUS, AGE = 8, 9
+FAILED_H, SINCE = 8, 9
 STATE_SIZE = 16
 
 # counts[...]
