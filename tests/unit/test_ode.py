@@ -577,3 +577,11 @@ def test_a_step_to_where_the_slope_is_another_one_is_taken_back(method):
         assert result.status == "reached_end", rtol
         u, v = result.y_end[:40], result.y_end[40:]
         np.testing.assert_allclose(u * v, alpha**2 * math.exp(-2.0 * end), atol=300.0 * rtol)
+
+
+def test_differences_for_the_spectral_radius_stay_where_f_is_linear():
+    """Steps of 1e-8 of y led to where f is e^100 times itself, and steps of 1e-32 in t were thought necessary."""
+    Z = np.random.default_rng(0).choice([-1.0, 1.0], (8, 40))
+    result = integrate(net, np.full(80, 1e4), (0.0, 1e-8), method="rkc2", args=[8.0, 40.0, *Z.ravel()], rtol=1e-3)
+    assert result.status == "reached_end"
+    assert result.counts["steps"] < 100

@@ -40,8 +40,41 @@ from theorykit.flow.ode._drive import (
 )
 
 _POWER_ITERATIONS = 50
+_SHORTER = 5  # of ten times each, of the step of its differences
 _AGE = 25.0  # accepted steps for which a spectral radius is trusted
 _SURE = 1.2  # what the estimate is multiplied with
+
+
+@compiled(types.void(types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, float64, VECTOR, VECTOR, VECTOR))
+def _difference(rhs, pack, t, y, f, step, direction, moved, out):
+    """Write f(y + step direction) - f(y)."""
+    for i in range(y.shape[0]):
+        moved[i] = y[i] + step * direction[i]
+    rhs(t, moved, pack, out)
+    for i in range(y.shape[0]):
+        out[i] -= f[i]
+
+
+@compiled(
+    float64(
+        types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, float64, VECTOR, float64, VECTOR, VECTOR, COUNTS
+    )
+)  # fmt: skip
+def _linear(rhs, pack, t, y, f, step, direction, length, moved, difference, counts):
+    """Return a step, at most the given one, over which f is linear: as long forwards as backwards.
+
+    Where f depends on small differences of large numbers a step of 1e-8 of y may lead to where f is another function.
+    """
+    for _ in range(_SHORTER):
+        _difference(rhs, pack, t, y, f, step / length, direction, moved, difference)
+        forwards = np.dot(difference, difference)
+        _difference(rhs, pack, t, y, f, -step / length, direction, moved, difference)
+        backwards = np.dot(difference, difference)
+        counts[EVALUATIONS] += 2
+        if max(forwards, backwards) <= 4.0 * min(forwards, backwards):
+            return step
+        step *= 0.1
+    return step
 
 
 @compiled(float64(types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, COUNTS))
@@ -57,15 +90,11 @@ def spectral_radius(rhs, pack, t, y, f, direction, moved, difference, counts):
         length = math.sqrt(np.dot(direction, direction))
         if length == 0.0:
             return 0.0
-    step = 1.5e-8 * max(size, 1e-8)
+    step = _linear(rhs, pack, t, y, f, 1.5e-8 * max(size, 1e-8), direction, length, moved, difference, counts)
     radius = 0.0
     for iteration in range(_POWER_ITERATIONS):
-        for i in range(n):
-            moved[i] = y[i] + step / length * direction[i]
-        rhs(t, moved, pack, difference)
+        _difference(rhs, pack, t, y, f, step / length, direction, moved, difference)
         counts[EVALUATIONS] += 1
-        for i in range(n):
-            difference[i] -= f[i]
         length = math.sqrt(np.dot(difference, difference))
         old, radius = radius, length / step
         if length == 0.0 or not math.isfinite(length):
