@@ -10,7 +10,7 @@ import pytest
 import theorykit as tk
 from theorykit.flow import model_flow
 from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import distances, normals
+from theorykit.flow.kinks import distances, normals, rates, responses
 from theorykit.flow.model_path import ModelPath
 from theorykit.models import CNN, MLP, Difference
 
@@ -153,6 +153,28 @@ def test_gradients_of_preactivations(net):
     )
 
 
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_responses_to_slopes(net):
+    """Against differences of the rates, for kinks of different layers and samples, on them."""
+    rng = np.random.default_rng(0)
+    X, outputs = rng.standard_normal((5, 3)), net.outputs
+    task = {"task": "multiclass", "classes": 2} if outputs > 1 else {}
+    data = tk.Dataset.from_arrays(X, rng.choice([-1.0, 1.0], 5) if outputs == 1 else rng.integers(0, 2, 5), **task)
+    theta = rng.standard_normal(net.parameters)
+    loss = "cross_entropy" if outputs > 1 else "logistic"
+    problem = tk.Problem(net, data, loss=loss, alpha=2.0, weight_decay=0.01, init=theta)
+    inputs = replace(net.inputs(X), piece=net.slopes(net.preactivations(theta, X)))
+    field, kinks = Field(problem, inputs, RICH, log_clock=True), [0, 3, inputs.piece.size - 2]
+    for _ in range(8):
+        g = net.preactivations(theta, inputs)[kinks]
+        theta = theta - np.linalg.lstsq(normals(field, 0.0, theta, kinks), g)[0]
+    slopes = np.array([0.3, 0.6, 0.5])
+    ends = [[rates(field, 0.0, theta, kinks, slopes + sign * 1e-3 * unit) for sign in (1, -1)] for unit in np.eye(3)]
+    differences = np.array([(up.products - down.products) / 2e-3 for up, down in ends]).T
+    ours = responses(field, 0.0, theta, kinks, slopes)
+    np.testing.assert_allclose(ours, differences, atol=1e-11 * np.max(np.abs(differences)))
+
+
 @pytest.mark.parametrize("frame", [KERNEL, RICH])
 def test_the_jacobian_along_held_kinks(frame):
     """On a stretch of sliding: the field stays on its kinks, and its Jacobian is the derivative."""
@@ -167,7 +189,7 @@ def test_the_jacobian_along_held_kinks(frame):
     force = field.sliding(log_tau, x).force(log_tau, x)
     gradients = normals(field, log_tau, x, field.held)
     assert np.max(np.abs(gradients @ force)) < 1e-12 * np.linalg.norm(gradients) * np.linalg.norm(force)
-    g, _ = distances(field, log_tau, x)
+    g = distances(field, log_tau, x).g
     assert np.max(np.abs(g[list(field.held)])) < 1e-5
     tangent = np.random.default_rng(0).standard_normal(x.size)
     difference = (field(clock, x + 1e-6 * tangent) - field(clock, x - 1e-6 * tangent)) / 2e-6

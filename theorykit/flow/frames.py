@@ -65,10 +65,13 @@ class Field:
     grazing : tuple of int
         Kinks that it is on and moves along without being held there, as those of a unit that is off for every sample.
     response : ndarray, shape (k, k), or None
-        How the rates at the held kinks answered to their slopes where the flow began to slide along them.
+        How the rates at the held kinks answered to their slopes where the flow began to slide along them, of slaved
+        residuals.
     since : float or None
         The tau (or t) from which the clock counts, log(tau - since): that of a kink behind which the flow is faster
         than tau has digits.
+    negligible : float
+        A size of parameters that is nothing beside the tolerance.
     log_pace : float
         log(dtau/dclock) at the one time for which a field with `since` serves, see `at`.
     """
@@ -82,6 +85,7 @@ class Field:
     grazing: tuple[int, ...] = ()
     response: Floats | None = None
     since: float | None = None
+    negligible: float = 0.0
     log_pace: float = 0.0
 
     @property
@@ -174,14 +178,14 @@ class Field:
 
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the direction of the force: the force but for a positive factor."""
+        return self.pulled_back(log_tau, x, lambda f: self.scaled_cotangent(log_tau, f))
 
-        def scaled(f: Floats) -> Floats:
-            logs, signs = self._log_cotangent(log_tau, f)
-            top = float(logs.max())
-            slopes: Floats = -signs * np.exp(logs - (top if math.isfinite(top) else 0.0))
-            return slopes
-
-        return self.pulled_back(log_tau, x, scaled)
+    def scaled_cotangent(self, log_tau: float, f: Floats) -> Floats:
+        """Return c but for a positive factor: the largest is of size 1."""
+        logs, signs = self._log_cotangent(log_tau, f)
+        top = float(logs.max())
+        slopes: Floats = -signs * np.exp(logs - (top if math.isfinite(top) else 0.0))
+        return slopes
 
     def cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
@@ -196,8 +200,11 @@ class Field:
     @np.errstate(all="ignore")  # a trial point that is too far off gives inf or nan, and the step is rejected
     def __call__(self, clock: float, x: Floats) -> Floats:
         """Return dx/dclock."""
-        now, log_tau = self.at(clock), self.log_tau(clock)
-        velocity: Floats = now.sliding(log_tau, x).force(log_tau, x) - now.decay(log_tau) * x
+        return self.at(clock).velocity(self.log_tau(clock), x)
+
+    def velocity(self, log_tau: float, x: Floats) -> Floats:
+        """Return dx/dclock at a time given by log tau."""
+        velocity: Floats = self.sliding(log_tau, x).force(log_tau, x) - self.decay(log_tau) * x
         return velocity
 
     def force(self, log_tau: float, x: Floats) -> Floats:

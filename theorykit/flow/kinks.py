@@ -17,6 +17,7 @@ the errors of steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, groupby, islice, product
@@ -38,10 +39,12 @@ _ITERATIONS = 25  # for slopes
 _RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
 _SOLVED = 1e-14  # part of the terms between a normal and the force that is left of their sum
+_ROUND_OFF = 1e-11  # the same that may be left where it no longer falls: that of outputs of size 1e4
 _STUCK = 1e-15  # move of the slopes, relative to them, that leads nowhere
-_NOISE = 1e-14  # of a preactivation relative to the largest one
+_NOISE = 1e-14  # of a preactivation relative to the terms of its sum
+_UNIT = 2.0**-52
 _GRAZING = 1e-12  # part of the largest preactivation up to which the flow grazes a kink that it moves along
-_TIE = 1e-11  # the same below which the flow is taken to be along the kink
+TIE = 1e-11  # the same below which the flow is taken to be along the kink
 _DEPENDENT = 1e-9  # part of a normal outside the span of others below which it lies in it
 _TRIES = 2000
 _AGREE = 1e-6  # difference of two forces, relative to them, up to which they are the same
@@ -62,18 +65,43 @@ def sides(field: Field, log_tau: float, x: Floats) -> Floats:
     model = field.problem.model
     if not isinstance(model, Kinked):
         return np.zeros(0)
-    g, _ = distances(field, log_tau, x)
+    g = distances(field, log_tau, x).g
     return np.asarray(model.slopes(g)) if g.size else np.zeros(0)
 
 
-def distances(field: Field, log_tau: float, x: Floats) -> tuple[Floats, float]:
-    """Return g, shape (K,), in units in which its gradient in x is that of the model, and the size of its round-off."""
-    model, theta_bar = _kinked(field), field.problem.direction
+class Distances(NamedTuple):
+    """How far the flow is from every kink, (K,), in units in which the gradient of g in x is that of the model.
+
+    Attributes
+    ----------
+    g : ndarray, shape (K,)
+    noise : ndarray, shape (K,)
+        Round-off of g; -1 for units so small that nobody knows, and nobody sees, on which side they are.
+    error : float
+        What the errors of steps may do to g.
+    """
+
+    g: Floats
+    noise: Floats
+    error: float
+
+
+def distances(field: Field, log_tau: float, x: Floats) -> Distances:
+    """Return the preactivations, and how far they can be believed."""
+    model, inputs = _kinked(field), field.inputs
     if field.frame == "rich":
-        g = model.preactivations(x, field.inputs)
-        return g, _NOISE * float(np.max(np.abs(g), initial=0.0))
-    g, size = model.preactivation_quotients(theta_bar, x, field.log_eps(log_tau), field.inputs)
-    return g, _NOISE * size
+        magnitudes = inputs.once("magnitudes", lambda: field.problem.model.inputs(np.abs(inputs.values)))
+        g, sizes = model.preactivations(x, inputs), model.preactivations(np.abs(x), magnitudes)
+        noise = _NOISE * sizes
+    else:
+        g, size = model.preactivation_quotients(field.problem.direction, x, field.log_eps(log_tau), inputs)
+        # z/eps at theta_bar, of that size where g is 0, has the relative error of eps, whose exponent may be large
+        tau = math.exp(log_tau) if field.decaying else 0.0
+        exponent = field.problem.model.degree * (abs(field.problem.log_alpha) + tau * max(1.0, abs(log_tau)))
+        sizes = np.full(g.size, size)
+        noise = (_NOISE + _UNIT * exponent) * sizes
+    error = field.negligible * float(np.max(sizes, initial=0.0)) / max(float(np.max(np.abs(x))), 1e-300)
+    return Distances(g, np.where(sizes >= error, noise, -1.0), error)
 
 
 def normals(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
@@ -111,13 +139,41 @@ def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes:
     return Rates(gradients @ pull, np.abs(gradients) @ np.abs(pull))
 
 
+def effects(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
+    """Return the derivatives of the pull in the slopes, shape (P, k).
+
+    Outputs do not depend on them, since g is 0 there: a slope acts on the gradient of its own sample, and is of first
+    order in it. That holds for cotangents from outputs, which those of slaved residuals are not.
+    """
+    now, model, k = field.on_piece(kinks, slopes), _kinked(field), len(kinks)
+    if field.slaved:
+        ends = [[slopes + sign * _STEP * unit for sign in (1.0, -1.0)] for unit in np.eye(k)]
+        pulls = [[field.on_piece(kinks, end).pull(log_tau, x) for end in pair] for pair in ends]
+        return np.array([(up - down) / (2.0 * _STEP) for up, down in pulls]).T
+    assert now.inputs.piece is not None
+    pieces = np.tile(now.inputs.piece, (2 * k, 1))
+    pieces[np.arange(k), kinks], pieces[np.arange(k, 2 * k), kinks] = 1.0, 0.0
+    samples = model.samples_of(now.inputs, kinks)
+    inputs = model.picked(now.inputs, np.tile(samples, 2), pieces)
+    features = field.problem.model.features(inputs, now.moved(log_tau, x)).reshape(2 * k, -1, x.size)
+    c = now.scaled_cotangent(log_tau, now.outputs(log_tau, x)).reshape(len(now.inputs), -1)
+    return np.asarray(np.einsum("kc,kcp->pk", c[samples], features[:k] - features[k:]))
+
+
 def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
     """Return the derivatives of the products in the slopes, shape (k, k)."""
-    columns = []
-    for unit in np.eye(slopes.size):
-        up, down = (rates(field, log_tau, x, kinks, slopes + sign * _STEP * unit).products for sign in (1.0, -1.0))
-        columns.append((up - down) / (2.0 * _STEP))
-    return np.array(columns).T
+
+    def turned(to: Floats) -> Floats:
+        return normals(field.on_piece(kinks, to), log_tau, x, kinks)
+
+    gradients = turned(slopes)
+    matrix: Floats = gradients @ effects(field, log_tau, x, kinks, slopes)
+    if np.any(turned(slopes + _STEP) != gradients):  # normals of later layers turn with slopes of earlier ones
+        pull = field.on_piece(kinks, slopes).pull(log_tau, x)
+        steps = _STEP * np.eye(slopes.size)
+        turns = [(turned(slopes + step) - turned(slopes - step)) @ pull / (2.0 * _STEP) for step in steps]
+        matrix = matrix + np.array(turns).T
+    return matrix
 
 
 def holding_slopes(
@@ -125,25 +181,27 @@ def holding_slopes(
 ) -> Floats:
     """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
 
-    By Broyden's method from the response at the start of a stretch where that is given; by Newton's where that fails,
-    from the slopes of the piece and from the middle. The products are of first order in each slope where residuals are
-    not slaved, so that one step of Newton's is enough for kinks of one layer.
+    By Newton's method from the slopes of the piece, or from the middle. The products are of first order in each slope
+    where residuals are not slaved, so that one step is enough for kinks of one layer. Where they are slaved, and the
+    derivatives take many evaluations, by Broyden's from the response at the start of a stretch, if that leads anywhere.
     """
     assert field.inputs.piece is not None
     piece = field.inputs.piece[list(kinks)]
     attempts = [*([] if response is None else [(response, piece)]), (None, piece), (None, np.full_like(piece, 0.5))]
     for start, first in attempts:
         slopes = first
-        rate = rates(field, log_tau, x, kinks, slopes)
+        rate, left = rates(field, log_tau, x, kinks, slopes), math.inf
         matrix = np.zeros(0) if start is None else start.copy()
         for _ in range(_ITERATIONS):
-            if np.max(np.abs(rate.parts)) <= _SOLVED:
+            left, previous = float(np.max(np.abs(rate.parts))), left
+            if left <= _SOLVED or 0.5 * previous <= left <= _ROUND_OFF:
                 return slopes
             if start is None:
                 matrix = responses(field, log_tau, x, kinks, slopes)
             if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate.products))):
                 break
-            move = np.clip(slopes - solution(matrix, rate.products), *_RANGE) - slopes
+            newton = solution(matrix / np.maximum(rate.sizes, 1e-300)[:, None], rate.parts)
+            move = np.clip(slopes - newton, *_RANGE) - slopes
             if np.all(np.abs(move) <= _STUCK * np.abs(slopes)):
                 break
             slopes, before = slopes + move, rate
@@ -171,11 +229,8 @@ def solution(matrix: Floats, right: Floats) -> Floats:
 def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tuple[Floats, Floats]:
     """Return B (P, k) and C (k, P): I - B C projects a force onto the kinks, along what their slopes do to it."""
     assert field.inputs.piece is not None
-    slopes, columns = field.inputs.piece[list(kinks)], []
-    for unit in np.eye(slopes.size):
-        up, down = (field.on_piece(kinks, slopes + sign * _STEP * unit).pull(log_tau, x) for sign in (1.0, -1.0))
-        columns.append((up - down) / (2.0 * _STEP))
-    moved, gradients = np.array(columns).T, normals(field, log_tau, x, kinks)
+    moved = effects(field, log_tau, x, kinks, field.inputs.piece[list(kinks)])
+    gradients = normals(field, log_tau, x, kinks)
     return moved, solution(gradients @ moved, gradients)
 
 
@@ -186,16 +241,16 @@ def along(matrix: Floats, moved: Floats, gradients: Floats) -> Floats:
 
 
 def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
-    """Return how far the flow is from leaving its piece at every kink, and the round-off of that, shapes (K,).
+    """Return how far the flow is from leaving its piece at every kink, and the error of that, shapes (K,).
 
     At a kink that it slides along, that is how far the slope is from the ends of its interval.
     """
-    g, noise = distances(field, log_tau, x)
+    g, noise, error = distances(field, log_tau, x)
     piece = field.inputs.piece
     assert piece is not None
-    margin, noises = np.where(piece == 1.0, g, -g), np.full(g.size, noise)
+    margin, noises, grazing = np.where(piece == 1.0, g, -g), np.maximum(noise, error), list(field.grazing)
     margin[list(field.resting)] = np.inf
-    margin[list(field.grazing)] += _GRAZING / _NOISE * noise
+    margin[grazing] += _GRAZING / _NOISE * noise[grazing]
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
         slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
@@ -253,8 +308,10 @@ def _dip(
 
 def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -> Meeting:
     """Return the first of the kinks met between two looks."""
+    located = list[int]()  # at round-off kinks may each seem to be met before the other
     while True:
         kink = int(left[0])
+        located.append(kink)
         low, high = float(looked(start)[0][kink]), float(looked(end)[0][kink])
         if low <= 0.0:
             return Meeting(start, kink)
@@ -263,29 +320,31 @@ def _located(looked: Looked, start: float, end: float, left: NDArray[np.intp]) -
         xtol = 1e-15 * max(abs(start), abs(end))
         end = root_between(lambda clock, j=kink: float(looked(clock)[0][j]), start, end, xtol)  # type: ignore[misc]
         left = looked(end)[1]
-        left = left[left != kink]
+        left = left[~np.isin(left, located)]
         if left.size == 0:
             return Meeting(end, kink)
 
 
-def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tuple[Field, Floats] | None:
+def continued(
+    field: Field, log_tau: float, x: Floats, met: Sequence[int], tie: float = TIE
+) -> tuple[Field, Floats] | None:
     """Return the field of the piece on which the flow goes on from some kinks, and x moved onto them; None without one.
 
-    Kinks at round-off from x count as met, too.
+    Kinks at round-off from x count as met, too. `tie` is the part of its terms below which a rate counts as zero.
     """
     assert field.inputs.piece is not None
-    g, noise = distances(field, log_tau, x)
-    near = np.full(g.size, noise)
-    near[list(field.grazing)] = _GRAZING / _NOISE * noise  # others have left on the side that they were on
+    g, near, _ = distances(field, log_tau, x)
+    near[list(field.grazing)] *= _GRAZING / _NOISE  # others have left on the side that they were on
     kinks = sorted({*field.held, *field.resting, *met, *map(int, np.flatnonzero(np.abs(g) <= near))})
     gradients = normals(field, log_tau, x, kinks)
     kinks = [kink for kink, gradient in zip(kinks, gradients, strict=True) if np.any(gradient)]
     if not kinks:
         return field.on_piece((), np.zeros(0)), x
     for _ in range(2):  # what is left of g is an error of the steps
-        gradients, g = normals(field, log_tau, x, kinks), distances(field, log_tau, x)[0][kinks]
+        gradients, g = normals(field, log_tau, x, kinks), distances(field, log_tau, x).g[kinks]
         x = x - np.linalg.lstsq(gradients, g)[0]
-    chosen = _choice(field, log_tau, x, kinks, np.isin(kinks, [kink for kink in field.held if kink not in met]))
+    free = np.isin(kinks, [kink for kink in field.held if kink not in met])
+    chosen = _choice(_Crossing(field, log_tau, x, kinks, tie), free)
     if chosen is None:
         return None
     slopes, free = chosen
@@ -293,9 +352,9 @@ def continued(field: Field, log_tau: float, x: Floats, met: Sequence[int]) -> tu
     gradients = normals(field, log_tau, x, kinks)
     apart = gradients - gradients @ np.linalg.pinv(gradients[free]) @ gradients[free]
     resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
-    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).parts) <= _TIE)
+    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).parts) <= tie)
     held, rest, grazing = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting, tied))
-    response = responses(field, log_tau, x, held, slopes[free]) if held else None
+    response = responses(field, log_tau, x, held, slopes[free]) if held and field.slaved else None
     return replace(field, held=held, resting=rest, grazing=grazing, response=response), x
 
 
@@ -303,27 +362,30 @@ Choice = tuple[Floats, NDArray[np.bool_]]
 """Slopes at some kinks, and which of these are held there."""
 
 
-def _choice(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], free: NDArray[np.bool_]) -> Choice | None:
+def _choice(crossing: _Crossing, free: NDArray[np.bool_]) -> Choice | None:
     """Return slopes that the flow can go on with, each at the end that it is driven to or held, and which are held.
 
     By pivoting, and where that comes to no end by trying what differs least from where the flow comes from.
     """
-    low = float(_kinked(field).slopes([-1.0])[0])
-    assert field.inputs.piece is not None
-    slopes = field.inputs.piece[list(kinks)]
+    assert crossing.field.inputs.piece is not None
+    low, slopes = crossing.low, crossing.field.inputs.piece[list(crossing.kinks)]
     slopes[~free] = np.where(slopes[~free] < 0.5 * (low + 1.0), low, 1.0)  # what was held and is met has come to an end
-    crossing = _Crossing(field, log_tau, x, kinks, low)
     return crossing.pivoted(slopes.copy(), free.copy()) or crossing.searched(slopes, free)
 
 
 class _Crossing(NamedTuple):
-    """A point on some kinks, and the lower end of the intervals of their slopes."""
+    """A point on some kinks, and the part of its terms below which a rate counts as zero."""
 
     field: Field
     log_tau: float
     x: Floats
     kinks: Sequence[int]
-    low: float
+    tie: float
+
+    @property
+    def low(self) -> float:
+        """The lower end of the intervals of slopes."""
+        return float(_kinked(self.field).slopes([-1.0])[0])
 
     def solved(self, slopes: Floats, free: NDArray[np.bool_]) -> Field:
         """Return the field with these slopes, those of the free kinks such that they are held."""
@@ -339,7 +401,7 @@ class _Crossing(NamedTuple):
         rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).parts
         if not np.all(np.isfinite(rate)):
             return slopes, None
-        ends = np.where(slopes == self.low, rate > _TIE, rate < -_TIE)
+        ends = np.where(slopes == self.low, rate > self.tie, rate < -self.tie)
         return slopes, np.where(free, (slopes < self.low) | (slopes > 1.0), ends)
 
     def pivoted(self, slopes: Floats, free: NDArray[np.bool_]) -> Choice | None:

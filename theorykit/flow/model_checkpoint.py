@@ -92,6 +92,7 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
         "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
         "resting": field.resting, "grazing": field.grazing, "method": method, "by_loss": by_loss,
         "degrees": [record.dense.shape[1] for record in records], "since": _text_or_none(field.since),
+        "negligible": field.negligible.hex(),
     }  # fmt: skip
     nothing = np.zeros(0)
     return {
@@ -117,10 +118,11 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> 
     inputs = run.field.inputs
     if arrays["piece"].size:
         inputs = replace(inputs, piece=arrays["piece"])
-    response = arrays["response"].reshape(len(held), len(held)) if held else None
+    response = arrays["response"].reshape(len(held), len(held)) if arrays["response"].size else None
     kind = SlavedField if notes["slaved"] else Field
     field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
-    field = replace(field, since=_number_or_none(notes["since"]))
+    negligible = float.fromhex(notes["negligible"])
+    field = replace(field, since=_number_or_none(notes["since"]), negligible=negligible)
     n, records = run.x.size + notes["by_loss"], list[Record]()
     for k, degree in enumerate(notes["degrees"]):
         y, dense = numbers.next((1, n)), numbers.next((1, degree, n))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.roots import root_between
 from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import continued, first_meeting, sides
+from theorykit.flow.kinks import TIE, continued, first_meeting, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, integrator
 from theorykit.flow.ode.methods import Record
@@ -40,7 +40,10 @@ _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual i
 _LOG_CLOCK_ENDS = math.log(0.1)
 _FASTEST = 1e5  # rate relative to tau up to which tau is the clock behind a kink
 _IN_RANGE = 250.0  # size of a logarithm up to which the number itself and products of it with others are floats
+_TRIES = 20  # at the rate behind a kink
+_SHORTEST = 1e-12  # step beside the clock
 _FIRST_STEP = 0.1  # in the logarithm of the time since a kink
+_NEGLIGIBLE = 1e-4  # part of the tolerance
 _SHRUNK = 0.1  # of the unit of the state at which the tolerance follows it
 _SMALLEST = 1e-250  # that unit can become
 _KERNEL_ENDS = math.log(0.5)  # log of eps |h|/|theta_bar| at which the frame changes
@@ -271,8 +274,12 @@ class Run:
             self._go_on([])
 
     def _go_on(self, met: list[int]) -> None:
-        """Go on from kinks, across them or along them."""
-        way = continued(self.field, self.log_tau, self.x, met)
+        """Go on from kinks, across them or along them.
+
+        Where the flow is at once at the same kink again, it may be along it but for the errors of steps.
+        """
+        tie = min(TIE * 10.0 ** min(self.stalled, 10), max(TIE, 0.1 * self.rtol))
+        way = continued(self.field, self.log_tau, self.x, met, tie)
         if way is None:
             self.status = Status.KINKS
         else:
@@ -357,7 +364,9 @@ class Run:
 
     def begin(self) -> None:
         """Begin a segment, up to where its frame and its clock are surely right."""
-        field, self.until = self.field, self._until()
+        negligible = _NEGLIGIBLE * self.rtol * self.unit() / math.sqrt(self.problem.model.parameters)
+        field = self.field = replace(self.field, negligible=negligible)
+        self.until = self._until()
         self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step, self.elapsed)
         start = field.clock(self.log_tau) if self.elapsed is None else self.elapsed
         ends = start, field.clock(self.until)
@@ -415,6 +424,8 @@ class Run:
         self.counts["kinks"] += 1
         part = (meeting.clock - start) / (end - start)
         self.stalled = 0 if part > 1e-9 else self.stalled + 1
+        if self.stalled > 0:  # a force that grows within the step moved g the wrong way, by less than the tolerance
+            self.first_step = max(0.1 * float(record.h[0]), _SHORTEST * abs(start))
         powers = part ** np.arange(1.0, record.dense.shape[1] + 1.0)
         return Record(record.t, record.h * part, record.y, record.dense * powers[:, None])
 
@@ -581,19 +592,35 @@ class Run:
         """
         if not abs(self.log_tau) < _IN_RANGE:  # tau itself has to be a float
             return field
-        shift, counting = field.log_stiffness(self.log_tau), replace(field, since=math.exp(self.log_tau))
-        with np.errstate(all="ignore"):
-            velocity = counting(-abs(shift), self.x)  # dx/dtau times e^-|shift|
-        size = float(np.linalg.norm(velocity))
-        if not 0.0 < size < math.inf:
-            return field
-        log_rate = math.log(size / (self.unit() + float(np.linalg.norm(self.x)))) + abs(shift)
+        counting = replace(field, since=math.exp(self.log_tau))
+        log_rate, velocity = self._speed(counting)
         if log_rate + self.log_tau < math.log(_FASTEST):
             return field
         self.elapsed = math.log(0.01 * math.sqrt(self.rtol)) - log_rate
-        self.x = self.x + velocity * math.exp(self.elapsed + abs(shift))
+        self.x = self.x + velocity * (0.01 * math.sqrt(self.rtol))
         self.first_step = _FIRST_STEP
         return counting
+
+    def _speed(self, counting: Field) -> tuple[float, Floats]:
+        """Return the logarithm of |dx/dtau| relative to x, and dx/dtau over that rate; -inf where there is no telling.
+
+        From evaluations in which that rate is about one: there no force that counts is out of the range of floats.
+        """
+        f = counting.outputs(self.log_tau, self.x)
+        slopes, _ = log_derivatives(self.problem.loss, f, self.problem.data.y)
+        size = self.unit() + float(np.linalg.norm(self.x))
+        log_rate = counting.log_stiffness(self.log_tau) + float(slopes.max())
+        for _ in range(_TRIES):
+            with np.errstate(all="ignore"):
+                velocity = counting.at(-log_rate).velocity(self.log_tau, self.x)
+            largest = float(np.max(np.abs(velocity)))
+            if not math.isfinite(largest):
+                break
+            change = -_IN_RANGE if largest == 0.0 else math.log(largest / size)
+            log_rate += change
+            if abs(change) < 1.0 or log_rate + self.log_tau < 0.0:
+                return log_rate, velocity * math.exp(-change)
+        return -math.inf, np.zeros_like(self.x)
 
     def _counts_until(self, since: float) -> float:
         """Return log tau up to which a clock counts from a kink."""

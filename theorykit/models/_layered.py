@@ -284,6 +284,24 @@ class LayeredNet:
                 self.layers[k].gradient(trace.lifted[k], signal, out[place, self._spans[k]])
         return out
 
+    def samples_of(self, X: Inputs, kinks: ArrayLike) -> NDArray[np.intp]:
+        """Return the sample to which each of some kinks belongs; see `Kinked`."""
+        sizes = np.array([layer.lift.positions * layer.units for layer in self.layers[:-1]])
+        ends = np.cumsum(len(X) * sizes)
+        places = np.asarray(kinks, dtype=np.intp)
+        layers = np.searchsorted(ends, places, side="right")
+        samples: NDArray[np.intp] = (places - (ends - len(X) * sizes)[layers]) // sizes[layers]
+        return samples
+
+    def picked(self, X: Inputs, samples: NDArray[np.intp], pieces: Array) -> Inputs:
+        """Return the inputs of some samples, each on a piece of its own; see `Kinked`."""
+        m, parts, start = samples.size, [], 0
+        for layer in self.layers[:-1]:
+            stop = start + len(X) * layer.lift.positions * layer.units
+            parts.append(pieces[:, start:stop].reshape(m, len(X), -1)[np.arange(m), samples].ravel())
+            start = stop
+        return Inputs(self, X.values[samples], np.concatenate(parts))
+
     def features(self, X: ArrayLike | Inputs, theta: ArrayLike | None = None) -> Array:
         """Return the gradients at theta (default: the theory's direction), (n, P) or (n, outputs, P)."""
         theta, inputs = self._theta_or_default(theta), self.inputs(X)

@@ -221,6 +221,17 @@ class Difference:
         out[kinks >= first, plus.size :] = model.preactivation_gradients(minus, theirs, kinks[kinks >= first] - first)
         return out
 
+    def samples_of(self, X: Inputs, kinks: ArrayLike) -> NDArray[np.intp]:
+        """Return the sample to which each of some kinks of either copy belongs; see `Kinked`."""
+        assert X.piece is not None
+        return self._kinked.samples_of(X, np.asarray(kinks, dtype=np.intp) % (X.piece.size // 2))
+
+    def picked(self, X: Inputs, samples: NDArray[np.intp], pieces: Array) -> Inputs:
+        """Return the inputs of some samples, each on a piece of its own; see `Kinked`."""
+        found = [self._kinked.picked(X, samples, half) for half in np.split(pieces, 2, axis=1)]
+        halves = [inputs.piece for inputs in found if inputs.piece is not None]
+        return replace(found[0], piece=np.concatenate(halves))
+
     @property
     def _kinked(self) -> Kinked:
         assert isinstance(self.model, Kinked)

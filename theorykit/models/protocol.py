@@ -204,6 +204,14 @@ class Kinked(Protocol):
         """Return the gradients of some preactivations, shape (len(kinks), P)."""
         ...
 
+    def samples_of(self, X: Inputs, kinks: ArrayLike) -> NDArray[np.intp]:
+        """Return the sample to which each of some kinks belongs, shape (len(kinks),)."""
+        ...
+
+    def picked(self, X: Inputs, samples: NDArray[np.intp], pieces: Array) -> Inputs:
+        """Return the inputs of some samples, shape (m,), each on a piece of its own; the pieces (m, K) are of all."""
+        ...
+
 
 def parameter_vector(theta: ArrayLike, parameters: int, meaning: str, argument: str = "theta") -> Array:
     """Return theta as a flat float64 array (float32 stays), of the right length."""
