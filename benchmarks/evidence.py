@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("oracle", "conformance")]
 
-_FLOWS, _INSTANCES, _TAMPERED, _INFEASIBLE, _PROBLEMS, _NETS, _LADDERS = 50, 200, 1000, 100, 1000, 20, 1000
+_FLOWS, _INSTANCES, _TAMPERED, _INFEASIBLE, _PROBLEMS, _NETS, _LADDERS, _SEEDS = 50, 200, 1000, 100, 1000, 20, 1000, 5
 
 
 def main() -> int:
@@ -186,6 +186,20 @@ def coverage(out: Path) -> tuple[bool, str]:
     missed = [row for row in rows if not all(row[name] for name in shares)]
     lines = [f"{name}: {share:.4f} of {len(rows)}" for name, share in shares.items()]
     return min(shares.values()) >= 0.95, "\n".join([*lines, *([_table(missed)] if missed else [])])
+
+
+def relu(out: Path) -> tuple[bool, str]:
+    """Small ReLU nets with samples that no unit sees, to log alpha = 10 000: all flows must come to their end."""
+    import relu_flows
+
+    rows = list(relu_flows.run(_SEEDS))
+    lines = []
+    for log_alpha in relu_flows.SCALES:
+        own = [row for row in rows if row["log_alpha"] == log_alpha]
+        ended = sum(row["status"] == row["companion"] == "reached_end" for row in own)
+        slowest = max(row["seconds"] for row in own)
+        lines.append({"log_alpha": log_alpha, "flows": len(own), "ended": ended, "slowest, s": slowest})
+    return all(line["ended"] == line["flows"] for line in lines), f"{_table(lines)}\n\n{_table(rows)}"
 
 
 def invariances(out: Path) -> tuple[bool, str]:
@@ -362,6 +376,7 @@ PARTS: dict[str, Callable[[Path], tuple[bool, str]]] = {
     "pytorch": pytorch,
     "integrators": integrators,
     "coverage": coverage,
+    "relu": relu,
     "invariances": invariances,
     "calibration": calibration,
     "ledger": ledger,

@@ -4,7 +4,7 @@ Problems: the non-stiff DETEST classes, stiff ones of the IVP test set with thei
 flows of nets (`ode_nets.py`), which theorykit also follows in its own frames and reductions. Each contender runs at a
 ladder of tolerances; its error is measured at the end, relative to max(|y|, scale), against the published value or,
 where there is none, heyoka's Taylor method at 1e-18 (diagonal nets), SciPy's Radau at 1e-13 on their dual (where the
-squared loss makes them stiff) or SciPy's DOP853 at 1e-13.
+squared loss makes them stiff) or SciPy's DOP853 at 1e-13 (1e-9 for ReLU, along whose kinks it zigzags).
 
 Times are the least of several runs; compilation is apart, and so are our companion runs in `integrate`, since no peer
 estimates its global error (`gradient_flow` always has one, and it counts). Ratios compare times at equal measured
@@ -95,8 +95,9 @@ def scipy_(problem: Problem, method: str) -> Solve:
     f = problem.python()
 
     def solve(rtol: float, end: float) -> tuple[Array | None, str]:
-        result = solve_ivp(f, (0.0, end), problem.y0, method, rtol=rtol, atol=rtol * problem.scale)
-        return result.y[:, -1], "success" if result.success else "failed"
+        tolerances = {"rtol": rtol, "atol": rtol * problem.scale}
+        result = solve_ivp(f, (0.0, end), problem.y0, method, t_eval=(end,), **tolerances)  # no other step is kept
+        return (result.y[:, -1], "success") if result.success else (None, "failed")
 
     return solve
 
@@ -331,7 +332,10 @@ def reference_of(problem: Problem, net: Net | None) -> Array:
     if net is not None and net.taylor is not None:
         y, status = heyoka_(net)(1e-18, problem.t_end)
     else:
-        y, status = scipy_(problem, "DOP853")(1e-13 if problem.y0.size <= DENSE else 1e-10, problem.t_end)
+        tightest = net.tightest if net is not None else 1e-13
+        y, status = scipy_(problem, "DOP853")(
+            max(tightest, 1e-13 if problem.y0.size <= DENSE else 1e-10), problem.t_end
+        )
     assert status == "success", f"reference of {problem.name}: {status}"
     assert y is not None
     return y

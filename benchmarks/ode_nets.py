@@ -42,6 +42,8 @@ class Net:
     jacobian : LowRankJacobian, optional
     reference : callable, optional
         ``reference(tau)`` returns theta there by independent means, where no explicit method comes that far.
+    tightest : float
+        Tolerance of an explicit method as reference.
     """
 
     raw: Problem
@@ -51,6 +53,7 @@ class Net:
     taylor: Callable[[Any], Any] | None = None
     jacobian: LowRankJacobian | None = None
     reference: Callable[[float], Array] | None = None
+    tightest: float = 1e-13
 
 
 # --- diagonal nets, L = 2 ---
@@ -252,7 +255,7 @@ def mlp(name: str, widths: tuple[int, ...], activation: str, n: int, alpha: floa
         gradient = library.grad(loss)
         return lambda theta: -gradient(theta) - theta
 
-    return Net(raw, flow, s_end, jax)
+    return Net(raw, flow, s_end, jax, tightest=1e-13 if squares else 1e-9)
 
 
 def nets(*, full: bool) -> list[Net]:

@@ -121,7 +121,8 @@ def _directions(field: Field, log_tau: float, x: Floats) -> Parts:
     w, s, v = _decomposed(field, field.moved(log_tau, x))
     problem = field.problem
     shares, degree = np.sqrt(problem.shares), problem.model.degree
-    seen, faded = s > _NOTHING * s[0], 1.0 / (1.0 + (_FADED * s[0] / np.maximum(s, 1e-300)) ** 2)
+    ratio = np.minimum(_FADED * s[0] / np.maximum(s, 1e-300), 1e150)
+    seen, faded = s > _NOTHING * s[0], 1.0 / (1.0 + ratio**2)
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=seen)
     with np.errstate(divide="ignore"):
         log_rates = math.log(2.0) + field.log_stiffness(log_tau) + 2.0 * np.log(s)

@@ -37,7 +37,6 @@ from theorykit.flow.ode._drive import (
     start,
 )
 
-_BLOCK = 512  # entries of a stage at a time: they stay in the first cache while the terms are added
 _SOON = 10.0  # accepted steps between two rejections that belong together
 _STEEP = 100.0  # error norm of a step that fails for want of stability
 _FORGET = 0.005  # how fast the size of such a step is forgotten: by more than ten times in twelve steps
@@ -56,31 +55,28 @@ def _next(weights, first, stages):
 def _combine(y, h, weights, k, stages, out):
     """Write y + h sum_j weights[j] k[j], j < stages, four terms in one pass."""
     n = out.shape[0]
-    for low in range(0, n, _BLOCK):
-        high = min(n, low + _BLOCK)
-        part, size = out[low:high], high - low
-        part[:] = y[low:high]
-        first = _next(weights, 0, stages)
-        while first < stages:
-            second = _next(weights, first + 1, stages)
-            third = _next(weights, second + 1, stages)
-            fourth = _next(weights, third + 1, stages)
-            a, p = h * weights[first], k[first, low:high]
-            if fourth < stages:
-                b, c, d = h * weights[second], h * weights[third], h * weights[fourth]
-                q, r, s = k[second, low:high], k[third, low:high], k[fourth, low:high]
-                for i in range(size):
-                    part[i] += (a * p[i] + b * q[i]) + (c * r[i] + d * s[i])
-                first = _next(weights, fourth + 1, stages)
-            elif second < stages:
-                b, q = h * weights[second], k[second, low:high]
-                for i in range(size):
-                    part[i] += a * p[i] + b * q[i]
-                first = third
-            else:
-                for i in range(size):
-                    part[i] += a * p[i]
-                first = second
+    for i in range(n):  # loops from 0 become vector instructions; slices of rows would cost more than short ones
+        out[i] = y[i]
+    first = _next(weights, 0, stages)
+    while first < stages:
+        second = _next(weights, first + 1, stages)
+        third = _next(weights, second + 1, stages)
+        fourth = _next(weights, third + 1, stages)
+        a = h * weights[first]
+        if fourth < stages:
+            b, c, d = h * weights[second], h * weights[third], h * weights[fourth]
+            for i in range(n):
+                out[i] += (a * k[first, i] + b * k[second, i]) + (c * k[third, i] + d * k[fourth, i])
+            first = _next(weights, fourth + 1, stages)
+        elif second < stages:
+            b = h * weights[second]
+            for i in range(n):
+                out[i] += a * k[first, i] + b * k[second, i]
+            first = third
+        else:
+            for i in range(n):
+                out[i] += a * k[first, i]
+            first = second
 
 
 @compiled(float64(VECTOR, VECTOR, float64, MATRIX, MATRIX, float64, VECTOR, MATRIX))
