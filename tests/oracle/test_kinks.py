@@ -239,3 +239,15 @@ def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_one_comes_to_see_it(l
     assert flow.stats["train_accuracy"][0] < 1.0
     assert flow.stats["train_accuracy"][-1] == 1.0
     assert flow.stats["margin"][-1] > 0.0
+
+
+def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_residuals_are_slaved():
+    """In a time of 1/A behind the kink, while nothing is slaved; it is slaved with the others from then on."""
+    problem = unseen(50.0)
+    problem = tk.Problem(problem.model, problem.data, "squared", log_alpha=50.0, log_weight_decay=-50.0, init="twin")
+    flow = tk.gradient_flow(problem, s_end=0.999, save=tk.SaveAt(num=9)).raise_for_status()
+    assert counts_from_a_kink(flow)
+    y, f = problem.data.y, flow.outputs(problem.data.X, -1)
+    seen = np.abs(f) > 1e-3
+    assert np.sum(seen) > np.sum(np.abs(flow.outputs(problem.data.X, 1)) > 1e-3)  # more than soon after the start
+    np.testing.assert_allclose(f[seen], y[seen], atol=1e-6)

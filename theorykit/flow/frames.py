@@ -39,7 +39,7 @@ from theorykit.models import Inputs
 Floats = NDArray[np.float64]
 
 KERNEL, RICH = "kernel", "rich"
-_LARGEST = 300.0  # log |c| of a sample that no unit sees
+LARGEST = 300.0  # log |c| of a sample that no unit sees
 _UNSEEN = 1e-3  # outputs of such a sample
 _NOTHING = 600.0  # under the largest log |c|
 _NO_CURVATURE = -37.0  # log eps below which the model is linear in h to round-off
@@ -70,6 +70,8 @@ class Field:
     since : float or None
         The tau (or t) from which the clock counts, log(tau - since): that of a kink behind which the flow is faster
         than tau has digits.
+    unfit : tuple of int
+        Samples that are not slaved with the others, since no unit sees them but along kinks that it is held at.
     negligible : float
         A size of parameters that is nothing beside the tolerance.
     log_pace : float
@@ -85,6 +87,7 @@ class Field:
     grazing: tuple[int, ...] = ()
     response: Floats | None = None
     since: float | None = None
+    unfit: tuple[int, ...] = ()
     negligible: float = 0.0
     log_pace: float = 0.0
 
@@ -311,7 +314,7 @@ def bounded(logs: Floats, f: Floats) -> Floats:
     unseen = np.abs(f) < _UNSEEN
     if f.ndim > 1:
         unseen = np.all(unseen, axis=1, keepdims=True)
-    logs = np.where(unseen, np.minimum(logs, _LARGEST), logs)
+    logs = np.where(unseen, np.minimum(logs, LARGEST), logs)
     return np.maximum(logs, logs.max() - _NOTHING)
 
 

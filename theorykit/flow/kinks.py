@@ -254,7 +254,7 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
         slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
-        margin[held] = np.minimum(slopes - low, 1.0 - slopes)
+        margin[held] = np.nan_to_num(np.minimum(slopes - low, 1.0 - slopes), nan=-1.0)  # nothing holds the flow there
         # the force on the other side may be so much larger that all slopes are tiny
         noises[held] = np.minimum(1e-12, 1e-3 * np.abs(piece[held] - low))
     return margin, noises

@@ -29,7 +29,8 @@ def pack(run: Run) -> Arrays:
         "status": run.status.name, "counts": run.counts, "slides": [[_text(x) for x in pair] for pair in run.slides],
         "numbers": [_text(x) for x in (run.log_tau, run.transient_ends, run.lost_from, run.until)],
         "first_step": _text_or_none(run.first_step),
-        "by_loss": run.by_loss, "stalled": run.stalled, "under_way": under_way,
+        "by_loss": run.by_loss, "stalled": run.stalled, "settling": run.settling,
+        "under_way": under_way,
         "begun": [_text(run.begun.log_tau), _text_or_none(run.begun.first_step), _text_or_none(run.begun.clock)],
         "elapsed": _text_or_none(run.elapsed),
     }  # fmt: skip
@@ -53,7 +54,7 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
     run.status, run.counts = Status[notes["status"]], notes["counts"]
     run.slides = [(float.fromhex(a), float.fromhex(b)) for a, b in notes["slides"]]
     run.log_tau, run.transient_ends, run.lost_from, until = map(float.fromhex, notes["numbers"])
-    run.by_loss, run.stalled = notes["by_loss"], notes["stalled"]
+    run.by_loss, run.stalled, run.settling = notes["by_loss"], notes["stalled"], notes["settling"]
     run.sides = arrays["sides"]
     times, errors = arrays["slaving"].tolist()
     run.slaving = times, errors
@@ -92,7 +93,7 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
         "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
         "resting": field.resting, "grazing": field.grazing, "method": method, "by_loss": by_loss,
         "degrees": [record.dense.shape[1] for record in records], "since": _text_or_none(field.since),
-        "negligible": field.negligible.hex(),
+        "negligible": field.negligible.hex(), "unfit": field.unfit,
     }  # fmt: skip
     nothing = np.zeros(0)
     return {
@@ -122,7 +123,7 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> 
     kind = SlavedField if notes["slaved"] else Field
     field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
     negligible = float.fromhex(notes["negligible"])
-    field = replace(field, since=_number_or_none(notes["since"]), negligible=negligible)
+    field = replace(field, since=_number_or_none(notes["since"]), negligible=negligible, unfit=tuple(notes["unfit"]))
     n, records = run.x.size + notes["by_loss"], list[Record]()
     for k, degree in enumerate(notes["degrees"]):
         y, dense = numbers.next((1, n)), numbers.next((1, degree, n))

@@ -40,6 +40,8 @@ _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual i
 _LOG_CLOCK_ENDS = math.log(0.1)
 _FASTEST = 1e5  # rate relative to tau up to which tau is the clock behind a kink
 _IN_RANGE = 250.0  # size of a logarithm up to which the number itself and products of it with others are floats
+_UNFIT = 1e-3  # output of an unfit sample relative to its target
+_FLAT = 1e-8  # length of its gradient relative to the longest, but for what it is held by
 _TRIES = 20  # at the rate behind a kink
 _SHORTEST = 1e-12  # step beside the clock
 _FIRST_STEP = 0.1  # in the logarithm of the time since a kink
@@ -258,6 +260,7 @@ class Run:
         self.log_tau, self.x = self._start()
         self.first = self.log_tau
         self.transient_ends = self._transient()
+        self.settling = False  # whether a sample is being fitted behind a kink and residuals are not slaved till it is
         self.slides = list[tuple[float, float]]()
         self.begun_unit = 0.0  # that of the segment under way
         self.met: int | None = None  # the kink at which the last step ended
@@ -279,11 +282,12 @@ class Run:
         Where the flow is at once at the same kink again, it may be along it but for the errors of steps.
         """
         tie = min(TIE * 10.0 ** min(self.stalled, 10), max(TIE, 0.1 * self.rtol))
-        way = continued(self.field, self.log_tau, self.x, met, tie)
+        field = self.field if self.elapsed is None else self.field.at(self.elapsed)
+        way = continued(field, self.log_tau, self.x, met, tie)
         if way is None:
             self.status = Status.KINKS
         else:
-            self.field, self.x = way
+            self.field, self.x = replace(way[0], log_pace=0.0), way[1]
 
     @property
     def _solvable(self) -> bool:
@@ -384,6 +388,7 @@ class Run:
         self._take(record, flow)
         self._note_slaving(before)
         changes = self._leaves_frame() or self._leaves_manifold() or self._leaves_clock() or self._shrinks()
+        changes = changes or self._has_settled()
         return changes or self.met is not None
 
     def _end(self, flow: Integrator) -> None:
@@ -563,7 +568,10 @@ class Run:
             if self.stalled > 2 * self.sides.size:
                 self.status = Status.KINKS
             field = self.field
-        if field.since is not None and (self.met is not None or self.log_tau >= self._counts_until(field.since)):
+        if self.met is None and self._has_settled():
+            field = self.field = _as(SlavedField, replace(self._by_tau(field), unfit=self._unfit()))
+            self.first_step, self.settling = None, False
+        elif field.since is not None and (self.met is not None or self.log_tau >= self._counts_until(field.since)):
             field = self.field = self._by_tau(field)
         if self._leaves_frame():
             sigma = math.exp(field.log_sigma(self.log_tau))
@@ -573,7 +581,7 @@ class Run:
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            field = _as(SlavedField if self._settled() else Field, field)
+            field = _as(SlavedField if self._settled() else Field, replace(field, unfit=self._unfit()))
         elif self._leaves_manifold():
             field = _as(Field, field)
         if self.first_step is not None and field.log_clock != self.field.log_clock:
@@ -594,11 +602,19 @@ class Run:
             return field
         counting = replace(field, since=math.exp(self.log_tau))
         log_rate, velocity = self._speed(counting)
+        newly_seen = field.slaved and log_rate > math.log(self.slaved_from)
+        if newly_seen:  # a sample that was unfit
+            counting = _as(Field, counting.sliding(self.log_tau, self.x))
+            log_rate, velocity = self._speed(counting)
         if log_rate + self.log_tau < math.log(_FASTEST):
             return field
         self.elapsed = math.log(0.01 * math.sqrt(self.rtol)) - log_rate
         self.x = self.x + velocity * (0.01 * math.sqrt(self.rtol))
         self.first_step = _FIRST_STEP
+        if newly_seen:  # other forces do the holding than those of slaved residuals
+            self.field, self.settling = counting, True
+            self._go_on(list(field.held))
+            return self.field
         return counting
 
     def _speed(self, counting: Field) -> tuple[float, Floats]:
@@ -616,7 +632,7 @@ class Run:
             largest = float(np.max(np.abs(velocity)))
             if not math.isfinite(largest):
                 break
-            change = -_IN_RANGE if largest == 0.0 else math.log(largest / size)
+            change = math.log(largest / size) if largest > size * math.exp(-_IN_RANGE) else -_IN_RANGE
             log_rate += change
             if abs(change) < 1.0 or log_rate + self.log_tau < 0.0:
                 return log_rate, velocity * math.exp(-change)
@@ -635,9 +651,28 @@ class Run:
         self.elapsed = None
         return replace(field, since=None)
 
+    def _has_settled(self) -> bool:
+        """Return whether a sample that came to be seen is fitted, so that the residual can be slaved again."""
+        return self.settling and self.field.since is not None and self._is_settled()
+
+    def _unfit(self) -> tuple[int, ...]:
+        """Return the samples that no unit sees, or only along kinks that it is held at: their outputs are 0."""
+        if self.sides.size == 0 or self.problem.loss != "squared":
+            return ()
+        field, y = self.field, np.asarray(self.problem.data.y)
+        off = field.on_piece(field.held, np.zeros(len(field.held)))
+        lengths = np.linalg.norm(self.problem.model.features(off.inputs, field.moved(self.log_tau, self.x)), axis=1)
+        lost = np.abs(field.outputs(self.log_tau, self.x)) < _UNFIT * np.abs(y)
+        return tuple(np.flatnonzero(lost & (lengths < _FLAT * np.max(lengths))).tolist())
+
+    def _is_settled(self) -> bool:
+        """Return whether the residual has reached the slaved one."""
+        field = replace(self.field, unfit=self._unfit())
+        return settled(field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
+
     def _settled(self) -> bool:
         """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""
-        there = settled(self.field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
+        there = self._is_settled()
         self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
         return there
 

@@ -25,7 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from theorykit.flow.frames import KERNEL, Field, Floats
+from theorykit.flow.frames import KERNEL, LARGEST, Field, Floats
+from theorykit.losses import log_derivatives
 
 SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved, where anything else is affordable
 _FADED = 1e-8  # singular value, relative to the largest, below which a direction is faded out
@@ -71,12 +72,14 @@ class SlavedField(Field):
 
     def force(self, log_tau: float, x: Floats) -> Floats:
         """Return what the residuals add to dx/dclock."""
-        if not np.all(np.isfinite(x)):
+        piece = self.inputs.piece
+        if not np.all(np.isfinite(x)) or (piece is not None and not np.all(np.isfinite(piece))):  # nothing holds it
             return np.full_like(x, np.nan)
-        parts = directions(self, log_tau, x)
-        if parts.w is not None:
-            return self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))
-        return np.asarray(self.problem.model.vjp(self.moved(log_tau, x), self.inputs, self._pulled(log_tau, parts)))
+        parts, model, moved = directions(self, log_tau, x), self.problem.model, self.moved(log_tau, x)
+        if parts.w is None:
+            return np.asarray(model.vjp(moved, self.inputs, self.cotangent_at(log_tau, x, np.zeros(0))))
+        force: Floats = self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))
+        return force + model.vjp(moved, self.inputs, self._unslaved(log_tau, x)) if self.unfit else force
 
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the force."""
@@ -84,7 +87,17 @@ class SlavedField(Field):
 
     def cotangent_at(self, log_tau: float, x: Floats, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
-        return self._pulled(log_tau, directions(self, log_tau, x))
+        return self._pulled(log_tau, directions(self, log_tau, x)) + self._unslaved(log_tau, x)
+
+    def _unslaved(self, log_tau: float, x: Floats) -> Floats:
+        """Return c of the samples that are unfit, per unit of the clock."""
+        c = np.zeros(len(self.inputs))
+        if self.unfit:
+            some, f, y = list(self.unfit), self.outputs(log_tau, x), np.asarray(self.problem.data.y)
+            logs, signs = log_derivatives("squared", f[some], y[some])
+            logs = logs + self.log_shares[some] + self._log_factor(log_tau)
+            c[some] = -signs * np.exp(np.minimum(logs, LARGEST))
+        return c
 
     def _pulled(self, log_tau: float, parts: Parts) -> Floats:
         inverse = np.divide(parts.kept * parts.slaved, parts.s, out=np.zeros_like(parts.s), where=parts.seen)
@@ -118,7 +131,7 @@ def directions(field: Field, log_tau: float, x: Floats) -> Parts:
 
 
 def _directions(field: Field, log_tau: float, x: Floats) -> Parts:
-    w, s, v = _decomposed(field, field.moved(log_tau, x))
+    w, s, v = _decomposed(field, field.moved(log_tau, x), np.delete(np.arange(len(field.inputs)), field.unfit))
     problem = field.problem
     shares, degree = np.sqrt(problem.shares), problem.model.degree
     ratio = np.minimum(_FADED * s[0] / np.maximum(s, 1e-300), 1e150)
@@ -136,14 +149,18 @@ def _directions(field: Field, log_tau: float, x: Floats) -> Parts:
     return Parts(w, s, v, slaved, log_rates, kept, seen, seen & (faded < 0.5))
 
 
-def _decomposed(field: Field, moved: Floats) -> tuple[Floats | None, Floats, Floats]:
-    """Return w, s, v, largest first; of the kernel (w is None) where that is as good."""
+def _decomposed(field: Field, moved: Floats, fit: NDArray[np.intp]) -> tuple[Floats | None, Floats, Floats]:
+    """Return w, s, v, largest first, of the samples that are fit; of the kernel (w is None) where that is as good."""
     model, shares = field.problem.model, np.sqrt(field.problem.shares)
-    eigenvalues, vectors = np.linalg.eigh(shares[:, None] * model.ntk(field.inputs, theta=moved) * shares)
+    kernel = (shares[:, None] * model.ntk(field.inputs, theta=moved) * shares)[np.ix_(fit, fit)]
+    eigenvalues, vectors = np.linalg.eigh(kernel)
     if eigenvalues[0] > _CLOSE**2 * eigenvalues[-1]:
-        return None, np.sqrt(eigenvalues[::-1]), vectors[:, ::-1]
-    features = np.reshape(model.features(field.inputs, moved), (shares.size, -1))
-    v, s, w = np.linalg.svd(shares[:, None] * features, full_matrices=False)
+        v = np.zeros((shares.size, fit.size))
+        v[fit] = vectors[:, ::-1]
+        return None, np.sqrt(eigenvalues[::-1]), v
+    features = (shares[:, None] * np.reshape(model.features(field.inputs, moved), (shares.size, -1)))[fit]
+    v = np.zeros((shares.size, min(features.shape)))
+    v[fit], s, w = np.linalg.svd(features, full_matrices=False)
     return w.T, s, v
 
 
