@@ -72,7 +72,7 @@ def test_invariances(seed, classes, kind, C):
         assert_same(first, solved(np.vstack((X, 2.0 * X[:3])), np.append(y, y[:3]), kind))
 
 
-@given(seeds, st.sampled_from([1, 3]), kinds, st.integers(-498, 498), prices)
+@given(seeds, st.sampled_from([1, 3]), kinds, st.integers(-490, 490), prices)  # C stays above its least value
 def test_powers_of_two_change_nothing_but_the_scale(seed, classes, kind, power, C):
     X, y = problem(seed, classes)
     plain = solved(X, y, kind, C)
