@@ -251,3 +251,11 @@ def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_residuals_are_slaved(
     seen = np.abs(f) > 1e-3
     assert np.sum(seen) > np.sum(np.abs(flow.outputs(problem.data.X, 1)) > 1e-3)  # more than soon after the start
     np.testing.assert_allclose(f[seen], y[seen], atol=1e-6)
+
+
+def test_more_kinks_than_are_located_do_not_end_the_squared_loss():
+    rng = np.random.default_rng(0)
+    data = tk.Dataset.from_arrays(rng.standard_normal((12, 3)), rng.standard_normal(12), task="regression")
+    problem = tk.Problem(MLP((3, 450, 1)), data, "squared", log_alpha=40.0, log_weight_decay=-40.0, init="twin")
+    flow = tk.gradient_flow(problem, s_end=0.3, rtol=1e-4, save=tk.SaveAt(num=3)).raise_for_status()
+    assert flow.stats["log_train_loss"][-1] < -100.0

@@ -657,7 +657,7 @@ class Run:
 
     def _unfit(self) -> tuple[int, ...]:
         """Return the samples that no unit sees, or only along kinks that it is held at: their outputs are 0."""
-        if self.sides.size == 0 or self.problem.loss != "squared":
+        if self.field.inputs.piece is None or self.problem.loss != "squared":
             return ()
         field, y = self.field, np.asarray(self.problem.data.y)
         off = field.on_piece(field.held, np.zeros(len(field.held)))
