@@ -130,7 +130,7 @@ class ModelPath:
         if log_tau < self.start:
             origin = self.integration.origin
             x = origin + math.exp(log_tau - self.start) * (x - origin)
-        return segment.field.sliding(log_tau, x), x
+        return _sliding(segment.field, log_tau, x), x
 
     @cached_property
     def _ends(self) -> Floats:
@@ -431,7 +431,7 @@ class _Terms:
     @classmethod
     def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
         log_tau, x = segment.at(clock)
-        now = segment.field.at(clock).sliding(log_tau, x)
+        now = _sliding(segment.field.at(clock), log_tau, x)
         tau, log_lambda = (math.exp(log_tau), problem.log_weight_decay) if now.decaying else (0.0, 0.0)
         f = now.outputs(log_tau, x)
         log_loss = now.log_loss(log_tau, x, f)
@@ -454,6 +454,15 @@ class _Terms:
     def source(self, after: _Terms) -> float:
         """Return the source relative to |theta|^2 e^(2 tau) at the end of the interval."""
         return self.sign * _exp(self.log_source - after.log_norm2)
+
+
+def _sliding(field: Field, log_tau: float, x: Floats) -> Field:
+    """Return the field with the slopes of the kinks that it is held at, or those with which the stretch began.
+
+    Where the dense output is a little off a kink there may be none that hold the flow.
+    """
+    now = field.sliding(log_tau, x)
+    return field if now.inputs.piece is not None and not np.all(np.isfinite(now.inputs.piece)) else now
 
 
 def _intervals(segment: Segment) -> Iterator[tuple[float, float]]:
