@@ -259,3 +259,13 @@ def test_more_kinks_than_are_located_do_not_end_the_squared_loss():
     problem = tk.Problem(MLP((3, 450, 1)), data, "squared", log_alpha=40.0, log_weight_decay=-40.0, init="twin")
     flow = tk.gradient_flow(problem, s_end=0.3, rtol=1e-4, save=tk.SaveAt(num=3)).raise_for_status()
     assert flow.stats["log_train_loss"][-1] < -100.0
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_a_net_that_sees_nothing_only_decays(loss):
+    task = "regression" if loss == "squared" else "classification"
+    data = tk.Dataset.from_arrays(np.array([[1.0, 0.5]]), np.array([1.0]), task=task)
+    start = np.array([-1.0, -1.0, -0.5, -0.5, 0.3, -0.3])
+    problem = tk.Problem(MLP((2, 2, 1)), data, loss, log_alpha=50.0, log_weight_decay=-50.0, init=start)
+    flow = tk.gradient_flow(problem, tau_end=45.0, save=tk.SaveAt(num=3)).raise_for_status()
+    np.testing.assert_allclose(flow.stats["log_norm"], 50.0 + np.log(np.linalg.norm(start)) - flow.tau, atol=1e-6)

@@ -250,7 +250,7 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
     assert piece is not None
     margin, noises, grazing = np.where(piece == 1.0, g, -g), np.maximum(noise, error), list(field.grazing)
     margin[list(field.resting)] = np.inf
-    margin[grazing] += _GRAZING / _NOISE * noise[grazing]
+    margin[grazing] += _GRAZING / _NOISE * np.maximum(noise[grazing], 0.0)
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
         slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)

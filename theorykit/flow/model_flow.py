@@ -339,6 +339,8 @@ class Run:
         if math.log(2.0 * self.feature_size**2) + self.field.log_stiffness(self.log_tau) < math.log(self.slaved_from):
             return math.inf
         rates = log_rates_to_slave(self.field, self.log_tau, self.x)
+        if rates.size == 0:  # no unit sees any sample: there is no force
+            return math.inf
         low, high = float(rates.min()), float(rates.max())
         if low > math.log(self.slaved_from):
             return max(math.log(_TRANSIENT) - low, self.log_tau)
