@@ -179,6 +179,14 @@ class Field:
             return self
         return self.on_piece(self.held, holding_slopes(self, log_tau, x, self.held, self.response))
 
+    def off_kinks(self, now: Self) -> Self:
+        """Return `now` without what round-off lets through at the kinks that this field keeps the flow on.
+
+        Else a sample that is seen along those only would be right or wrong by the sign of round-off.
+        """
+        on = [*self.held, *self.resting]
+        return now.on_piece(on, np.zeros(len(on))) if on else now
+
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the direction of the force: the force but for a positive factor."""
         return self.pulled_back(log_tau, x, lambda f: self.scaled_cotangent(log_tau, f))

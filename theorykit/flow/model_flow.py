@@ -279,9 +279,12 @@ class Run:
     def _go_on(self, met: list[int]) -> None:
         """Go on from kinks, across them or along them.
 
-        Where the flow is at once at the same kink again, it may be along it but for the errors of steps.
+        Where the flow is at once at the same kink again, it may be along it but for the errors of steps, which loss
+        derivatives magnify by the size of the outputs.
         """
-        tie = min(TIE * 10.0 ** min(self.stalled, 10), max(TIE, 0.1 * self.rtol))
+        outputs = float(np.max(np.abs(self.field.outputs(self.log_tau, self.x)))) if self.stalled else 0.0
+        known = 0.1 * self.rtol * max(1.0, outputs if self.problem.loss != "squared" else 0.0)
+        tie = min(TIE * 10.0 ** min(self.stalled, 10), max(TIE, known))
         field = self.field if self.elapsed is None else self.field.at(self.elapsed)
         way = continued(field, self.log_tau, self.x, met, tie)
         if way is None:

@@ -124,13 +124,17 @@ class ModelPath:
 
     def state(self, log_tau: float) -> tuple[Field, Floats]:
         """Return the frame in use at a time, and the state in it."""
-        segments = self.integration.segments
-        segment = segments[min(int(np.searchsorted(self._ends, log_tau)), len(segments) - 1)]
+        segment = self._segment(log_tau)
         x = segment.state(log_tau)
         if log_tau < self.start:
             origin = self.integration.origin
             x = origin + math.exp(log_tau - self.start) * (x - origin)
         return _sliding(segment.field, log_tau, x), x
+
+    def _segment(self, log_tau: float) -> Segment:
+        """Return the stretch that a time lies in."""
+        segments = self.integration.segments
+        return segments[min(int(np.searchsorted(self._ends, log_tau)), len(segments) - 1)]
 
     @cached_property
     def _ends(self) -> Floats:
@@ -225,7 +229,7 @@ class ModelPath:
         return out
 
     def _training(self, now: Field, log_tau: float, x: Floats, log_norm: float) -> dict[str, float]:
-        data, f = self.problem.data, now.outputs(log_tau, x)
+        data, f = self.problem.data, self._segment(log_tau).field.off_kinks(now).outputs(log_tau, x)
         log_loss = now.log_loss(log_tau, x, f)
         out = {"log_train_loss": log_loss, "train_loss": _exp(log_loss)}
         if data.task != "regression":
