@@ -64,9 +64,6 @@ class Field:
         Kinks that it cannot leave while it slides along those, whatever their slopes.
     grazing : tuple of int
         Kinks that it is on and moves along without being held there, as those of a unit that is off for every sample.
-    response : ndarray, shape (k, k), or None
-        How the rates at the held kinks answered to their slopes where the flow began to slide along them, of slaved
-        residuals.
     since : float or None
         The tau (or t) from which the clock counts, log(tau - since): that of a kink behind which the flow is faster
         than tau has digits.
@@ -85,7 +82,6 @@ class Field:
     held: tuple[int, ...] = ()
     resting: tuple[int, ...] = ()
     grazing: tuple[int, ...] = ()
-    response: Floats | None = None
     since: float | None = None
     unfit: tuple[int, ...] = ()
     negligible: float = 0.0
@@ -177,7 +173,7 @@ class Field:
         """Return the field at one point, with the slopes that keep the flow on the kinks that it slides along."""
         if not self.held:
             return self
-        return self.on_piece(self.held, holding_slopes(self, log_tau, x, self.held, self.response))
+        return self.on_piece(self.held, holding_slopes(self, log_tau, x, self.held))
 
     def off_kinks(self, now: Self) -> Self:
         """Return `now` without what round-off lets through at the kinks that this field keeps the flow on.
@@ -190,6 +186,17 @@ class Field:
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the direction of the force: the force but for a positive factor."""
         return self.pulled_back(log_tau, x, lambda f: self.scaled_cotangent(log_tau, f))
+
+    def pulling(self, log_tau: float, x: Floats) -> Floats:
+        """Return the c of `pull`."""
+        return self.scaled_cotangent(log_tau, self.outputs(log_tau, x))
+
+    def answers(self, log_tau: float, x: Floats, changes: Floats) -> tuple[Floats, Floats]:
+        """Return the changes of c, (n, k), and of the pull, (P, k), with which residuals answer to those of the pull.
+
+        At once where they are slaved, and with nothing here.
+        """
+        return np.zeros((len(self.inputs), changes.shape[1])), np.zeros_like(changes)
 
     def scaled_cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c but for a positive factor: the largest is of size 1."""

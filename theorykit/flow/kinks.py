@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 _LOOKS = (0.25, 0.5, 0.75, 1.0)  # parts of a step at which the sides are looked at
 _ITERATIONS = 25  # for slopes
-_RANGE = -1.0, 2.0  # of the slopes on the way: cosines flatten far out
+_FARTHEST = 1e6  # that slopes go on the way
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
 _SOLVED = 1e-14  # part of the terms between a normal and the force that is left of their sum
 _ROUND_OFF = 1e-11  # the same that may be left where it no longer falls: that of outputs of size 1e4
@@ -139,78 +139,96 @@ def rates(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes:
     return Rates(gradients @ pull, np.abs(gradients) @ np.abs(pull))
 
 
-def effects(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
-    """Return the derivatives of the pull in the slopes, shape (P, k).
+class Effects(NamedTuple):
+    """What the slopes at some kinks do to the gradients of the outputs of their own samples.
 
-    Outputs do not depend on them, since g is 0 there: a slope acts on the gradient of its own sample, and is of first
-    order in it. That holds for cotangents from outputs, which those of slaved residuals are not.
+    Outputs do not depend on them, since g is 0 there. A gradient is of first order in each.
+
+    Attributes
+    ----------
+    gradients : ndarray, shape (k, outputs of a sample, P)
+    samples : ndarray of int, shape (k,)
     """
-    now, model, k = field.on_piece(kinks, slopes), _kinked(field), len(kinks)
-    if field.slaved:
-        ends = [[slopes + sign * _STEP * unit for sign in (1.0, -1.0)] for unit in np.eye(k)]
-        pulls = [[field.on_piece(kinks, end).pull(log_tau, x) for end in pair] for pair in ends]
-        return np.array([(up - down) / (2.0 * _STEP) for up, down in pulls]).T
-    assert now.inputs.piece is not None
-    pieces = np.tile(now.inputs.piece, (2 * k, 1))
+
+    gradients: Floats
+    samples: NDArray[np.intp]
+
+    def on(self, c: Floats) -> Floats:
+        """Return the derivatives of sum_i c_i grad f_i in the slopes, shape (P, k)."""
+        own = c.reshape(len(c), -1)[self.samples]
+        return np.asarray(np.einsum("kc,kcp->pk", own, self.gradients))
+
+
+def effects(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Effects:
+    """Return what the slopes at some kinks do, on the piece of the field."""
+    model, k, piece = _kinked(field), len(kinks), field.inputs.piece
+    assert piece is not None
+    pieces = np.tile(piece, (2 * k, 1))
     pieces[np.arange(k), kinks], pieces[np.arange(k, 2 * k), kinks] = 1.0, 0.0
-    samples = model.samples_of(now.inputs, kinks)
-    inputs = model.picked(now.inputs, np.tile(samples, 2), pieces)
-    features = field.problem.model.features(inputs, now.moved(log_tau, x)).reshape(2 * k, -1, x.size)
-    c = now.scaled_cotangent(log_tau, now.outputs(log_tau, x)).reshape(len(now.inputs), -1)
-    return np.asarray(np.einsum("kc,kcp->pk", c[samples], features[:k] - features[k:]))
+    samples = model.samples_of(field.inputs, kinks)
+    inputs = model.picked(field.inputs, np.tile(samples, 2), pieces)
+    features = field.problem.model.features(inputs, field.moved(log_tau, x)).reshape(2 * k, -1, x.size)
+    return Effects(features[:k] - features[k:], samples)
 
 
 def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
-    """Return the derivatives of the products in the slopes, shape (k, k)."""
+    """Return the derivatives of the products in the slopes, shape (k, k).
+
+    Those of slaved residuals hold where the flow stays on the kinks.
+    """
 
     def turned(to: Floats) -> Floats:
         return normals(field.on_piece(kinks, to), log_tau, x, kinks)
 
-    gradients = turned(slopes)
-    matrix: Floats = gradients @ effects(field, log_tau, x, kinks, slopes)
+    now, gradients = field.on_piece(kinks, slopes), turned(slopes)
+    moved = effects(now, log_tau, x, kinks).on(now.pulling(log_tau, x))
+    matrix: Floats = gradients @ (moved + now.answers(log_tau, x, moved)[1])
     if np.any(turned(slopes + _STEP) != gradients):  # normals of later layers turn with slopes of earlier ones
-        pull = field.on_piece(kinks, slopes).pull(log_tau, x)
+        pull = now.pull(log_tau, x)
         steps = _STEP * np.eye(slopes.size)
         turns = [(turned(slopes + step) - turned(slopes - step)) @ pull / (2.0 * _STEP) for step in steps]
         matrix = matrix + np.array(turns).T
     return matrix
 
 
-def holding_slopes(
-    field: Field, log_tau: float, x: Floats, kinks: Sequence[int], response: Floats | None = None
-) -> Floats:
+def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
     """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
 
     By Newton's method from the slopes of the piece, or from the middle. The products are of first order in each slope
-    where residuals are not slaved, so that one step is enough for kinks of one layer. Where they are slaved, and the
-    derivatives take many evaluations, by Broyden's from the response at the start of a stretch, if that leads anywhere.
+    where residuals are not slaved, and in each product of a slope and a slaved residual where they are: one step is
+    enough for kinks of one layer.
     """
     assert field.inputs.piece is not None
     piece = field.inputs.piece[list(kinks)]
-    attempts = [*([] if response is None else [(response, piece)]), (None, piece), (None, np.full_like(piece, 0.5))]
-    for start, first in attempts:
-        slopes = first
-        rate, left = rates(field, log_tau, x, kinks, slopes), math.inf
-        matrix = np.zeros(0) if start is None else start.copy()
+    for slopes in (piece, np.full_like(piece, 0.5)):
+        left = math.inf
         for _ in range(_ITERATIONS):
+            rate = rates(field, log_tau, x, kinks, slopes)
             left, previous = float(np.max(np.abs(rate.parts))), left
             if left <= _SOLVED or 0.5 * previous <= left <= _ROUND_OFF:
                 return slopes
-            if start is None:
-                matrix = responses(field, log_tau, x, kinks, slopes)
-            if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(rate.products))):
+            if not np.all(np.isfinite(rate.products)):  # a trial point that is too far off
                 break
-            newton = solution(matrix / np.maximum(rate.sizes, 1e-300)[:, None], rate.parts)
-            move = np.clip(slopes - newton, *_RANGE) - slopes
+            matrix = responses(field, log_tau, x, kinks, slopes)
+            if not np.all(np.isfinite(matrix)):
+                break
+            newton = -solution(matrix / np.maximum(rate.sizes, 1e-300)[:, None], rate.parts)
+            if field.slaved:
+                newton = newton * _shares_left(field.on_piece(kinks, slopes), log_tau, x, kinks, newton)
+            move = np.clip(slopes + newton, -_FARTHEST, _FARTHEST) - slopes
             if np.all(np.abs(move) <= _STUCK * np.abs(slopes)):
                 break
-            slopes, before = slopes + move, rate
-            rate = rates(field, log_tau, x, kinks, slopes)
-            lengths = np.max(np.abs(matrix), axis=0)  # slopes differ in size as much as what they do
-            weights = lengths * move / np.max(np.abs(lengths * move))
-            change = rate.products - before.products
-            matrix += np.outer(change - matrix @ move, lengths * weights) / float(weights @ (lengths * move))
+            slopes = slopes + move
     return np.full_like(piece, np.nan)
+
+
+def _shares_left(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], move: Floats) -> Floats:
+    """Return what a slope has to move over what it would for the residuals of now, which answer to it, shape (k,)."""
+    acting, c = effects(field, log_tau, x, kinks), field.pulling(log_tau, x)
+    before = acting.on(c)
+    after = acting.on(c + field.answers(log_tau, x, before @ move[:, None])[0].reshape(c.shape))
+    left = np.sum(after * before, axis=0)
+    return np.divide(np.sum(before**2, axis=0), left, out=np.ones_like(left), where=left != 0.0)
 
 
 def solution(matrix: Floats, right: Floats) -> Floats:
@@ -228,8 +246,7 @@ def solution(matrix: Floats, right: Floats) -> Floats:
 
 def across(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> tuple[Floats, Floats]:
     """Return B (P, k) and C (k, P): I - B C projects a force onto the kinks, along what their slopes do to it."""
-    assert field.inputs.piece is not None
-    moved = effects(field, log_tau, x, kinks, field.inputs.piece[list(kinks)])
+    moved = effects(field, log_tau, x, kinks).on(field.pulling(log_tau, x))
     gradients = normals(field, log_tau, x, kinks)
     return moved, solution(gradients @ moved, gradients)
 
@@ -253,7 +270,7 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
     margin[grazing] += _GRAZING / _NOISE * np.maximum(noise[grazing], 0.0)
     if field.held:
         low = float(_kinked(field).slopes([-1.0])[0])
-        slopes, held = holding_slopes(field, log_tau, x, field.held, field.response), list(field.held)
+        slopes, held = holding_slopes(field, log_tau, x, field.held), list(field.held)
         margin[held] = np.nan_to_num(np.minimum(slopes - low, 1.0 - slopes), nan=-1.0)  # nothing holds the flow there
         # the force on the other side may be so much larger that all slopes are tiny
         noises[held] = np.minimum(1e-12, 1e-3 * np.abs(piece[held] - low))
@@ -354,8 +371,7 @@ def continued(
     resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
     tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).parts) <= tie)
     held, rest, grazing = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting, tied))
-    response = responses(field, log_tau, x, held, slopes[free]) if held and field.slaved else None
-    return replace(field, held=held, resting=rest, grazing=grazing, response=response), x
+    return replace(field, held=held, resting=rest, grazing=grazing), x
 
 
 Choice = tuple[Floats, NDArray[np.bool_]]

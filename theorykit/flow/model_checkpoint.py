@@ -99,7 +99,6 @@ def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> 
     return {
         "notes": np.array(json.dumps(plain(notes))),
         "piece": nothing if field.inputs.piece is None else field.inputs.piece,
-        "response": nothing if field.response is None else field.response.ravel(),
         "t": np.array([record.t[0] for record in records]), "h": np.array([record.h[0] for record in records]),
     }  # fmt: skip
 
@@ -119,9 +118,8 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> 
     inputs = run.field.inputs
     if arrays["piece"].size:
         inputs = replace(inputs, piece=arrays["piece"])
-    response = arrays["response"].reshape(len(held), len(held)) if arrays["response"].size else None
     kind = SlavedField if notes["slaved"] else Field
-    field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing, response)
+    field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing)
     negligible = float.fromhex(notes["negligible"])
     field = replace(field, since=_number_or_none(notes["since"]), negligible=negligible, unfit=tuple(notes["unfit"]))
     n, records = run.x.size + notes["by_loss"], list[Record]()

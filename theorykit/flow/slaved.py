@@ -79,15 +79,36 @@ class SlavedField(Field):
         if parts.w is None:
             return np.asarray(model.vjp(moved, self.inputs, self.cotangent_at(log_tau, x, np.zeros(0))))
         force: Floats = self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))
-        return force + model.vjp(moved, self.inputs, self._unslaved(log_tau, x)) if self.unfit else force
+        if self.unfit:
+            other = model.vjp(moved, self.inputs, self._unslaved(log_tau, x))
+            force = force + other + self.answers(log_tau, x, other[:, None])[1][:, 0]
+        return force
 
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the force."""
         return self.force(log_tau, x)
 
+    def pulling(self, log_tau: float, x: Floats) -> Floats:
+        """Return the c of `pull`."""
+        return self.cotangent_at(log_tau, x, np.zeros(0))
+
+    def answers(self, log_tau: float, x: Floats, changes: Floats) -> tuple[Floats, Floats]:
+        """Return the changes of c and of the force that take away again what would move the outputs."""
+        parts, moved = directions(self, log_tau, x), self.moved(log_tau, x)
+        shares, features = np.sqrt(self.problem.shares), self.problem.model.features(self.inputs, moved)
+        inverse = np.divide(parts.kept, parts.s, out=np.zeros_like(parts.s), where=parts.seen)
+        w = (features.T @ (shares[:, None] * parts.v)) * inverse
+        turned = -w.T @ changes
+        return shares[:, None] * (parts.v @ (inverse[:, None] * turned)), w @ turned
+
     def cotangent_at(self, log_tau: float, x: Floats, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
-        return self._pulled(log_tau, directions(self, log_tau, x)) + self._unslaved(log_tau, x)
+        c = self._pulled(log_tau, directions(self, log_tau, x))
+        if self.unfit:
+            other = self._unslaved(log_tau, x)
+            force = self.problem.model.vjp(self.moved(log_tau, x), self.inputs, other)
+            c = c + other + self.answers(log_tau, x, force[:, None])[0][:, 0]
+        return c
 
     def _unslaved(self, log_tau: float, x: Floats) -> Floats:
         """Return c of the samples that are unfit, per unit of the clock."""
