@@ -24,6 +24,7 @@ from theorykit.flow.slaved import (
     SLAVED_FROM,
     SlavedField,
     directions,
+    drives,
     log_rates_to_slave,
     settled,
     slaving_rate,
@@ -586,7 +587,8 @@ class Run:
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            field = _as(SlavedField if self._settled() else Field, replace(field, unfit=self._unfit()))
+            self.field = replace(field, unfit=self._unfit())
+            field = _as(SlavedField if self._settled() else Field, self.field)
         elif self._leaves_manifold():
             field = _as(Field, field)
         if self.first_step is not None and field.log_clock != self.field.log_clock:
@@ -676,7 +678,15 @@ class Run:
         return settled(field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
 
     def _settled(self) -> bool:
-        """Return whether the residual has reached the slaved one; if it has not, wait twice as long."""
+        """Return whether the residual has reached the slaved one; if it has not, wait twice as long.
+
+        Where it never does, since what the features cannot fit moves them, it is followed as far as it has digits.
+        """
+        if drives(self.field, self.log_tau, self.x):
+            self.transient_ends = math.inf
+            if float(directions(self.field, self.log_tau, self.x).log_rates[0]) > math.log(_UNRESOLVED):
+                self.status = Status.UNFIT
+            return False
         there = self._is_settled()
         self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
         return there

@@ -32,6 +32,9 @@ SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved, wher
 _FADED = 1e-8  # singular value, relative to the largest, below which a direction is faded out
 _NOTHING = 1e-14  # below which it is not told from zero
 _DRAWN = 1e-4  # below which it is not drawn to the manifold: f - y has no digits for it
+_LEFT = 1e-6  # part of the targets from which what no direction fits is more than an error
+_NEARBY = 0.1  # how far another start is looked at, beside the parameters
+_DRIVES = 1e-6  # gradient of what is left there, relative to the largest that it could have
 _CLOSE = 0.03  # singular values from which the kernel is as good as the features
 
 
@@ -134,7 +137,7 @@ class SlavedField(Field):
         shares = np.sqrt(self.problem.shares)
         actual = shares * (self.outputs(log_tau, x) - self.problem.data.y)
         log_scale = -self.log_stiffness(log_tau)
-        unfit = actual - parts.v @ (parts.v.T @ actual)
+        unfit = _left(parts, actual)
         held = -0.5 * np.divide(parts.kept * parts.slaved, parts.s, out=np.zeros_like(parts.s), where=parts.seen)
         if np.linalg.norm(unfit) > 1e-10 * np.linalg.norm(shares * self.problem.data.y):  # what no parameters can fit
             return (parts.v @ held * math.exp(min(log_scale, 700.0)) + unfit) / shares, 0.0
@@ -197,6 +200,32 @@ def slaving_rate(field: Field, log_tau: float, x: Floats) -> tuple[float, bool]:
     late = 1.0 - parts.kept + np.exp(-np.maximum(parts.log_rates, 0.0))
     wrong = float(np.linalg.norm((late * parts.slaved)[parts.seen]))
     return wrong / max(float(np.linalg.norm(x)), 1e-300), bool(np.any(parts.lost))
+
+
+def _left(parts: Parts, residual: Floats) -> Floats:
+    """Return what of a weighted residual, shape (n,), no direction fits that is slaved."""
+    v = parts.v[:, parts.seen & ~parts.lost]
+    left: Floats = residual - v @ (v.T @ residual)
+    return left
+
+
+def drives(field: Field, log_tau: float, x: Floats) -> bool:
+    """Return whether what no slaved direction fits of the targets moves the features.
+
+    Its gradient vanishes here. If it does so nearby, too, no parameters can fit it: it stays as it is. Else it moves
+    the features by as much as it is large, and not by what weight decay asks for.
+    """
+    parts, problem, moved = directions(field, log_tau, x), field.problem, field.moved(log_tau, x)
+    shares, y = np.sqrt(problem.shares), np.asarray(problem.data.y)
+    left = _left(parts, shares * (field.outputs(log_tau, x) - y))
+    left[list(field.unfit)] = 0.0
+    size = float(np.linalg.norm(left))
+    if size <= _LEFT * float(np.linalg.norm(shares * y)):
+        return False
+    way = np.random.default_rng(0).standard_normal(x.size)
+    way *= _NEARBY * float(np.linalg.norm(moved) / np.linalg.norm(way))
+    pulled = problem.model.vjp(moved + way, field.inputs, shares * left)
+    return float(np.linalg.norm(pulled)) > _DRIVES * float(parts.s[0]) * size
 
 
 def settled(field: Field, log_tau: float, x: Floats, tolerance: float) -> bool:

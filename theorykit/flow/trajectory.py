@@ -34,7 +34,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 _OF_END = ("weights", "parameters")  # saved of the last point only
 _STATUSES = (
     *("reached_end", "step_too_small", "not_finite", "too_many_steps"),
-    *("max_steps", "no_space", "blow_up", "no_convergence", "kinks"),
+    *("max_steps", "no_space", "blow_up", "no_convergence", "kinks", "unfit"),
 )
 
 SIZES = ("norm", "train_loss", "margin")
