@@ -39,7 +39,8 @@ _ITERATIONS = 25  # for slopes
 _FARTHEST = 1e6  # that slopes go on the way
 _STEP = 1e-3  # of central differences in a slope, whose error is of third order
 _SOLVED = 1e-14  # part of the terms between a normal and the force that is left of their sum
-_ROUND_OFF = 1e-11  # the same that may be left where it no longer falls: that of outputs of size 1e4
+_ROUND_OFF = 1e-11  # the same that may be left where it no longer falls
+_MOST_ROUND_OFF = 1e-7  # of it, where a residual is nearly 0
 _STUCK = 1e-15  # move of the slopes, relative to them, that leads nowhere
 _NOISE = 1e-14  # of a preactivation relative to the terms of its sum
 _UNIT = 2.0**-52
@@ -205,7 +206,7 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
         for _ in range(_ITERATIONS):
             rate = rates(field, log_tau, x, kinks, slopes)
             left, previous = float(np.max(np.abs(rate.parts))), left
-            if left <= _SOLVED or 0.5 * previous <= left <= _ROUND_OFF:
+            if left <= _SOLVED or 0.5 * previous <= left <= _round_off(field, log_tau, x, kinks):
                 return slopes
             if not np.all(np.isfinite(rate.products)):  # a trial point that is too far off
                 break
@@ -220,6 +221,22 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
                 break
             slopes = slopes + move
     return np.full_like(piece, np.nan)
+
+
+def magnified(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> float:
+    """Return how much larger relative errors are in the forces of samples at some kinks than in their outputs."""
+    f, y = field.outputs(log_tau, x), np.asarray(field.problem.data.y)
+    if field.slaved:
+        return 1.0
+    if field.problem.loss != "squared":
+        return max(1.0, float(np.max(np.abs(f))))
+    residuals = np.abs(f - y)[_kinked(field).samples_of(field.inputs, kinks)]
+    return float(np.max(np.abs(y))) / max(float(np.min(residuals, initial=math.inf)), 1e-300)
+
+
+def _round_off(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> float:
+    """Return which part of the terms of a rate may be round-off."""
+    return min(max(_ROUND_OFF, 16.0 * _UNIT * magnified(field, log_tau, x, kinks)), _MOST_ROUND_OFF)
 
 
 def _shares_left(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], move: Floats) -> Floats:

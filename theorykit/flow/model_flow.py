@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.roots import root_between
 from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import TIE, continued, first_meeting, sides
+from theorykit.flow.kinks import TIE, continued, first_meeting, magnified, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, integrator
 from theorykit.flow.ode.methods import Record
@@ -43,6 +43,7 @@ _FASTEST = 1e5  # rate relative to tau up to which tau is the clock behind a kin
 _IN_RANGE = 250.0  # size of a logarithm up to which the number itself and products of it with others are floats
 _UNFIT = 1e-3  # output of an unfit sample relative to its target
 _FLAT = 1e-8  # length of its gradient relative to the longest, but for what it is held by
+_LARGEST_TIE = 1e-4  # that errors of steps make
 _TRIES = 20  # at the rate behind a kink
 _SHORTEST = 1e-12  # step beside the clock
 _FIRST_STEP = 0.1  # in the logarithm of the time since a kink
@@ -280,12 +281,12 @@ class Run:
     def _go_on(self, met: list[int]) -> None:
         """Go on from kinks, across them or along them.
 
-        Where the flow is at once at the same kink again, it may be along it but for the errors of steps, which loss
-        derivatives magnify by the size of the outputs.
+        Where the flow is at once at the same kink again, it may be along it but for the errors of steps.
         """
-        outputs = float(np.max(np.abs(self.field.outputs(self.log_tau, self.x)))) if self.stalled else 0.0
-        known = 0.1 * self.rtol * max(1.0, outputs if self.problem.loss != "squared" else 0.0)
-        tie = min(TIE * 10.0 ** min(self.stalled, 10), max(TIE, known))
+        known = TIE
+        if self.stalled > 0:
+            known = max(TIE, min(0.1 * self.rtol * magnified(self.field, self.log_tau, self.x, met), _LARGEST_TIE))
+        tie = min(TIE * 10.0 ** min(self.stalled, 10), known)
         field = self.field if self.elapsed is None else self.field.at(self.elapsed)
         way = continued(field, self.log_tau, self.x, met, tie)
         if way is None:

@@ -78,7 +78,11 @@ class SlavedField(Field):
         piece = self.inputs.piece
         if not np.all(np.isfinite(x)) or (piece is not None and not np.all(np.isfinite(piece))):  # nothing holds it
             return np.full_like(x, np.nan)
-        parts, model, moved = directions(self, log_tau, x), self.problem.model, self.moved(log_tau, x)
+        model, moved = self.problem.model, self.moved(log_tau, x)
+        try:
+            parts = directions(self, log_tau, x)
+        except np.linalg.LinAlgError:  # a trial point so far off that the kernel is past the float range
+            return np.full_like(x, np.nan)
         if parts.w is None:
             return np.asarray(model.vjp(moved, self.inputs, self.cotangent_at(log_tau, x, np.zeros(0))))
         force: Floats = self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))

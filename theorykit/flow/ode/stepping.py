@@ -38,7 +38,7 @@ class Status(Enum):
         "kinks are met so closely one after another that there is no telling how the flow goes on: perturb the start"
     )
     UNFIT = (
-        "what the features at the start cannot fit of the targets moves them, and its pull on them is the difference of "
+        "what the features at the start cannot fit of the targets moves them, and its pull on them is a difference of "
         "forces too large to have digits: take a wider net or fewer samples, another init, or a smaller log_alpha"
     )
     NO_CONVERGENCE = "Newton's iteration fails even for tiny steps: check the Jacobian, or use method='rkc2'"
