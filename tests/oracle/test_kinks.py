@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,16 @@ import pytest
 import theorykit as tk
 from theorykit.flow import model_flow
 from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import distances, normals, rates, responses
+from theorykit.flow.kinks import distances, holding_slopes, normals, rates, responses
 from theorykit.flow.model_path import ModelPath
+from theorykit.flow.slaved import SlavedField
 from theorykit.models import CNN, MLP, Difference
+
+SPEC = importlib.util.spec_from_file_location("relu_flows", Path(__file__).with_name("relu_flows.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+relu_flows = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(relu_flows)
 
 
 def problem_of(net, loss, n, seed, *, alpha, weight_decay, init="theory"):
@@ -176,6 +185,26 @@ def test_responses_to_slopes(net):
 
 
 @pytest.mark.parametrize("frame", [KERNEL, RICH])
+def test_responses_of_slaved_residuals(frame):
+    """Against differences of the rates, where slopes hold the flow on kinks of one sample, of one unit, and others."""
+    problem = problem_of(MLP((4, 12, 1)), "squared", 6, 1, alpha=4.0, weight_decay=1e-6, init="twin")
+    net, X, h = problem.model, problem.data.X, np.random.default_rng(1).standard_normal(problem.direction.size)
+    field = SlavedField(problem, net.inputs(X), frame, log_clock=True)
+    inputs = replace(field.inputs, piece=net.slopes(net.preactivations(field.moved(0.0, h), X)))
+    field, kinks = replace(field, inputs=inputs), [1, 14, 13, 40]
+    for _ in range(8):
+        g = distances(field, 0.0, h).g[kinks]
+        h = h - np.linalg.lstsq(normals(field, 0.0, h, kinks), g)[0]
+    slopes = holding_slopes(field, 0.0, h, kinks)
+    assert np.max(np.abs(rates(field, 0.0, h, kinks, slopes).parts)) < 1e-11
+    steps = 1e-5 * np.eye(4)
+    ends = [[rates(field, 0.0, h, kinks, slopes + sign * step).products for sign in (1, -1)] for step in steps]
+    differences = np.array([(up - down) / 2e-5 for up, down in ends]).T
+    ours = responses(field, 0.0, h, kinks, slopes)
+    np.testing.assert_allclose(ours, differences, atol=1e-5 * np.max(np.abs(differences)))
+
+
+@pytest.mark.parametrize("frame", [KERNEL, RICH])
 def test_the_jacobian_along_held_kinks(frame):
     """On a stretch of sliding: the field stays on its kinks, and its Jacobian is the derivative."""
     problem = problem_of(MLP((4, 6, 1)), "logistic", 6, 0, alpha=4.0, weight_decay=1e-2)
@@ -251,6 +280,39 @@ def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_residuals_are_slaved(
     seen = np.abs(f) > 1e-3
     assert np.sum(seen) > np.sum(np.abs(flow.outputs(problem.data.X, 1)) > 1e-3)  # more than soon after the start
     np.testing.assert_allclose(f[seen], y[seen], atol=1e-6)
+
+
+def test_a_sample_seen_along_kinks_only_is_not_right_by_round_off():
+    """Its output is 0 to the end; the sign of what is left of it made the accuracy flicker."""
+    flow = tk.gradient_flow(relu_flows.problem_of(4, "twin", 50.0), s_end=1.2, save=tk.SaveAt(num=25))
+    assert flow.raise_for_status().counts["run"]["kinks"] > 30
+    np.testing.assert_array_equal(flow.stats["train_accuracy"], 0.9)
+    np.testing.assert_array_equal(flow.stats["output_margin"], 0.0)
+
+
+def test_sliding_with_slaved_residuals_is_the_limit_of_sliding_without(monkeypatch):
+    """Their difference is of the order of weight decay."""
+    gaps = []
+    for log_lambda, least in ((-9.0, 10.0), (-11.0, 100.0)):
+        problem = problem_of(MLP((4, 12, 1)), "squared", 10, 1, alpha=np.exp(3.0), weight_decay=np.exp(log_lambda),
+                             init="twin")  # fmt: skip
+        plain = tk.gradient_flow(problem, s_end=1.2, rtol=1e-7, save=tk.SaveAt(num=3)).raise_for_status()
+        monkeypatch.setattr(model_flow, "SLAVED_FROM", least)
+        slaved = tk.gradient_flow(problem, s_end=1.2, rtol=1e-7, save=tk.SaveAt(num=3)).raise_for_status()
+        monkeypatch.undo()
+        assert any(frame["slaved"] and frame["sliding"] for frame in slaved._path.frames())
+        assert not any(frame["slaved"] for frame in plain._path.frames())
+        (one, log_one), (other, log_other) = plain.parameters(-1), slaved.parameters(-1)
+        gaps.append(np.linalg.norm(one - other * np.exp(log_other - log_one)) / np.exp(log_lambda))
+    assert max(gaps) < 4.0
+
+
+def test_regression_at_huge_scale_slides_past_the_transition():
+    """Along a dozen kinks at once; with the slopes searched for one by one that took minutes, or ended before."""
+    problem = relu_flows.problem_of(3, "twin", 10_000.0, "squared")
+    flow = tk.gradient_flow(problem, s_end=1.2, save=tk.SaveAt(num=7)).raise_for_status()
+    assert max(frame["sliding"] for frame in flow._path.frames()) > 8
+    np.testing.assert_allclose(flow.outputs(problem.data.X, -1), problem.data.y, atol=1e-6)
 
 
 def test_more_kinks_than_are_located_do_not_end_the_squared_loss():

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import theorykit as tk
-from theorykit.models import DiagonalNet, MatrixFactorization
+from theorykit.models import MLP, DiagonalNet, MatrixFactorization
 
 Y = np.array([1.0, -0.7, 0.0, 0.0])
 
@@ -65,3 +66,50 @@ def test_without_weight_decay_nothing_moves_on_the_manifold():
     h = features.T @ np.linalg.solve(features @ features.T, data.y)
     end = flow.at(log_t=50.0)
     np.testing.assert_allclose(math.exp(end.h[1]) * end.h[0], h, atol=1e-7)
+
+
+def too_many_targets(log_alpha, widths=(4, 3, 1), n=8):
+    """The last layer at zero has fewer units than there are targets: its kernel does not fit them."""
+    rng = np.random.default_rng(0)
+    data = tk.Dataset.from_arrays(rng.standard_normal((n, 4)), rng.standard_normal(n), task="regression")
+    scale = {"log_alpha": log_alpha, "log_weight_decay": -log_alpha}
+    return tk.Problem(MLP(widths, activation="z^2"), data, "squared", init="zero_last", seed=0, **scale)
+
+
+def test_what_the_kernel_cannot_fit_moves_the_features():
+    """The last layer is the least-squares one at all times; the first descends what that leaves of the loss."""
+    problem, s = too_many_targets(6.0), np.array([0.2, 0.4, 0.5])
+    X, y, start = problem.data.X, problem.data.y, problem.direction[:12]
+
+    def left(flat):
+        hidden = X @ flat.reshape(4, 3)
+        last = np.linalg.lstsq(hidden**2, y)[0]
+        return hidden, last, hidden**2 @ last - y
+
+    def descent(tau, flat):
+        hidden, last, residual = left(flat)
+        gradient = 2.0 / y.size * np.einsum("i,k,ik,ij->jk", residual, last, 2.0 * hidden, X)
+        return -np.exp(2.0 * tau - 6.0) * gradient.ravel()
+
+    first = solve_ivp(descent, (0.0, 3.0), start, t_eval=6.0 * s, method="LSODA", rtol=1e-9, atol=1e-12).y.T
+    expected = [np.mean(left(flat)[2] ** 2) for flat in first]
+    flow = tk.gradient_flow(problem, s_end=0.5, rtol=1e-6, save=tk.SaveAt(s=s)).raise_for_status()
+    np.testing.assert_allclose(flow.stats["train_loss"], expected, rtol=1e-5)
+
+
+def test_where_that_has_no_digits_the_flow_ends_and_says_so():
+    """It went on with a train loss of 1e-182 that was .37."""
+    flow = tk.gradient_flow(too_many_targets(50.0), s_end=0.7, save=tk.SaveAt(num=5))
+    assert flow.status == "unfit"
+    assert flow.tau[-1] < 1e-6
+    assert "wider net or fewer samples" in flow.message
+
+
+def test_what_no_parameters_fit_stays_as_it_is():
+    """14 targets, 10 quadratic forms: the best fit, and a flow that goes on."""
+    problem = too_many_targets(50.0, widths=(4, 16, 1), n=14)
+    X, y = problem.data.X, problem.data.y
+    forms = np.array([np.outer(x, x)[np.triu_indices(4)] for x in X])
+    least = np.mean((forms @ np.linalg.lstsq(forms, y)[0] - y) ** 2)
+    flow = tk.gradient_flow(problem, s_end=0.5, save=tk.SaveAt(num=5)).raise_for_status()
+    np.testing.assert_allclose(flow.stats["train_loss"], least, rtol=1e-8)

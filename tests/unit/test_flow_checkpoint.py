@@ -28,7 +28,7 @@ def problem_of(decay: float, loss: str = "exponential", log_alpha: float | None 
     X, labels = rng.standard_normal((5, 4)), rng.choice([-1.0, 1.0], 5)
     data = tk.Dataset.from_arrays(X, labels, task="regression" if loss == "squared" else "classification")
     if log_alpha is not None:
-        net, scales = MLP((4, 4, 1), activation="z^2"), {"log_alpha": log_alpha, "log_weight_decay": -log_alpha}
+        net, scales = MLP((4, 8, 1), activation="z^2"), {"log_alpha": log_alpha, "log_weight_decay": -log_alpha}
         return tk.Problem(net, data, loss=loss, **scales, seed=1)
     return tk.Problem(MLP((4, 6, 1)), data, loss=loss, alpha=10.0, weight_decay=decay, seed=1)
 
