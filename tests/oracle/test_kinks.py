@@ -276,6 +276,7 @@ def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_residuals_are_slaved(
     problem = tk.Problem(problem.model, problem.data, "squared", log_alpha=50.0, log_weight_decay=-50.0, init="twin")
     flow = tk.gradient_flow(problem, s_end=0.999, save=tk.SaveAt(num=9)).raise_for_status()
     assert counts_from_a_kink(flow)
+    assert "no unit saw 1 of the samples" in flow.message
     y, f = problem.data.y, flow.outputs(problem.data.X, -1)
     seen = np.abs(f) > 1e-3
     assert np.sum(seen) > np.sum(np.abs(flow.outputs(problem.data.X, 1)) > 1e-3)  # more than soon after the start

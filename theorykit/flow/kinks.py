@@ -225,9 +225,9 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
 
 def magnified(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> float:
     """Return how much larger relative errors are in the forces of samples at some kinks than in their outputs."""
-    f, y = field.outputs(log_tau, x), np.asarray(field.problem.data.y)
     if field.slaved:
         return 1.0
+    f, y = field.outputs(log_tau, x), np.asarray(field.problem.data.y)
     if field.problem.loss != "squared":
         return max(1.0, float(np.max(np.abs(f))))
     residuals = np.abs(f - y)[_kinked(field).samples_of(field.inputs, kinks)]

@@ -36,6 +36,10 @@ _LOST = (
     "from {} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
+_UNSEEN = (
+    "on part of the way no unit saw {} of the samples, and the residuals of the others were slaved: how such flows go "
+    "on where one comes to be seen has not been confirmed, take other starts, too"
+)
 _STUCK = (
     "no step succeeds any more: what drives the flow leaves the float range there, or cannot be resolved at such "
     "scales; try a smaller log_alpha, another rtol, or a start with zero output"
@@ -65,6 +69,9 @@ class ModelPath:
         if slides:
             first, last = (self._clock(log_tau) for log_tau in (slides[0][0], slides[-1][1]))
             parts.append(f"slid along kinks between {first} and {last}, in {len(slides)} stretches")
+        unfit = [len(segment.field.unfit) for segment in self.integration.segments if segment.field.slaved]
+        if any(unfit):
+            parts.append(_UNSEEN.format(max(unfit)))
         if math.isfinite(self.integration.lost_from):
             parts.append(_LOST.format(self._clock(self.integration.lost_from)))
         return "; ".join(parts)

@@ -14,6 +14,9 @@ which is enough while they lie close together.
 
 Directions with s_i below about 1e-8 of the largest are lost in the round-off of w_i: they are faded out. What all that
 may do is estimated by `slaving_rate` and, since what is lost may grow again, taken to grow at rate one from then on.
+
+What no direction fits of the targets is not slaved, and neither are samples that no unit of a ReLU net sees: their
+residuals are of order one. The slaved ones answer at once to every other force on the outputs.
 """
 
 from __future__ import annotations
