@@ -13,6 +13,7 @@ _HOMES = {
     "Descent": "descent",
     "Event": "events",
     "LowRankJacobian": "ode",
+    "NestedJacobian": "ode",
     "Problem": "problem",
     "SaveAt": "api",
     "Snapshot": "trajectory",
@@ -33,6 +34,7 @@ __all__ = [
     "Descent",
     "Event",
     "LowRankJacobian",
+    "NestedJacobian",
     "Problem",
     "SaveAt",
     "Snapshot",
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from theorykit.flow.descent import Descent, gradient_descent
     from theorykit.flow.events import Crossing, Event
     from theorykit.flow.family import Sweep, sweep
-    from theorykit.flow.ode import LowRankJacobian, Solution, Zero, integrate, integrator
+    from theorykit.flow.ode import LowRankJacobian, NestedJacobian, Solution, Zero, integrate, integrator
     from theorykit.flow.problem import Problem
     from theorykit.flow.stepper import Stepper
     from theorykit.flow.trajectory import Snapshot, Trajectory

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -277,7 +277,24 @@ class Field:
         """Return the parts of diag(d) + U V^T, the Jacobian without the curvature of the model, which is not stiff."""
         now, log_tau = self.at(clock), self.log_tau(clock)
         features, weighted = now.low_rank_curvature(log_tau, x, now._log_factor(log_tau))
-        return np.full(x.size, -now.decay(log_tau)), -weighted.T, features.T
+        return np.full(x.size, -now.decay(log_tau)), features.T, -weighted.T
+
+    @np.errstate(all="ignore")
+    def nested(self, clock: float, x: Floats, c: Floats) -> tuple[Floats, Floats]:
+        """Return dx/dclock for a given c, shape (outputs of all samples,), and the c of x."""
+        now, log_tau = self.at(clock), self.log_tau(clock)
+        actual = now.cotangent(log_tau, now.outputs(log_tau, x))
+        given = now._with(actual if c is None else c.reshape(actual.shape))
+        return given.velocity(log_tau, x), actual.ravel()
+
+    def _with(self, c: Floats) -> _Given:
+        return _Given(**{entry.name: getattr(self, entry.name) for entry in fields(self)}, c=c)
+
+    @np.errstate(all="ignore")
+    def nested_jacobian(self, clock: float, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the whole Jacobian, and d(dx/dclock)/dc and dc/dx transposed."""
+        _, forces, pulled = self.low_rank_jacobian(clock, x)
+        return self.jacobian(clock, x), forces, pulled
 
     def _log_factor(self, log_tau: float) -> float:
         """Return the logarithm of what multiplies a mean slope of the loss, per unit of the clock."""
@@ -300,11 +317,14 @@ class Field:
         return matrix
 
     def low_rank_curvature(self, log_tau: float, x: Floats, log_factor: float) -> tuple[Floats, Floats]:
-        """Return the features, and e^log_factor p_i loss''_i times them, shapes (outputs of all samples, P)."""
+        """Return the features, and e^log_factor p_i loss''_i times them, shapes (outputs of all samples, P).
+
+        Of the features what is along the kinks that are held: so they pull.
+        """
         if self.held:
             now = self.sliding(log_tau, x)
             features, weighted = now.low_rank_curvature(log_tau, x, log_factor)
-            return features, along(weighted.T, *across(now, log_tau, x, self.held)).T
+            return along(features.T, *across(now, log_tau, x, self.held)).T, weighted
         f = self.outputs(log_tau, x)
         features = np.reshape(self.problem.model.features(self.inputs, self.moved(log_tau, x)), (f.size, x.size))
         curvature = loss_curvature(self.problem.loss, f, self.problem.data.y, log_factor + self.log_shares)
@@ -313,6 +333,22 @@ class Field:
         n, c = f.shape
         weighted = np.einsum("njk,nkp->njp", curvature, features.reshape(n, c, -1)).reshape(n * c, -1)
         return features, weighted
+
+
+@dataclass(frozen=True, eq=False)
+class _Given(Field):
+    """A field in which c is given, and does not come from the outputs."""
+
+    c: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def scaled_cotangent(self, log_tau: float, f: Floats) -> Floats:
+        """Return c but for a positive factor: the largest is of size 1."""
+        scaled: Floats = self.c / max(float(np.max(np.abs(self.c))), 1e-300)
+        return scaled
+
+    def cotangent(self, log_tau: float, f: Floats) -> Floats:
+        """Return c."""
+        return self.c
 
 
 def mean_log_loss(problem: Problem, f: Floats) -> float:

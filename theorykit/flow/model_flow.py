@@ -16,7 +16,7 @@ from theorykit._numerics.roots import root_between
 from theorykit.flow.frames import KERNEL, RICH, Field
 from theorykit.flow.kinks import TIE, continued, first_meeting, magnified, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
-from theorykit.flow.ode import LowRankJacobian, integrator
+from theorykit.flow.ode import LowRankJacobian, NestedJacobian, integrator
 from theorykit.flow.ode.methods import Record
 from theorykit.flow.ode.stepping import Integrator, Status
 from theorykit.flow.problem import Problem
@@ -35,6 +35,7 @@ from theorykit.models import Inputs, require_zero_output
 
 Floats = NDArray[np.float64]
 
+_NESTED_FROM = 100.0  # log A~ from which Newton's method in the slopes of the loss, too, pays for its iterations
 _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
@@ -502,14 +503,17 @@ class Run:
 
     def _integrator(self, start: float, end: float) -> Integrator:
         field, P = self.field, self.problem.model.parameters
-        jacobian: Callable[..., Floats] | LowRankJacobian | None = None
+        jacobian: Callable[..., Floats] | LowRankJacobian | NestedJacobian | None = None
         outputs = self.problem.data.n * self.problem.model.outputs
         method = self.method
+        nested = self.problem.loss == "squared" or field.log_stiffness(self.log_tau) > _NESTED_FROM
         if not field.slaved and P <= _DENSE:
-            jacobian = field.jacobian
+            whole = NestedJacobian(field.nested, field.nested_jacobian, outputs)
+            jacobian = whole if nested else field.jacobian
             method = "radau" if method == "auto" else method  # stiff sooner or later, at once where A is huge
         elif not field.slaved and outputs <= _LOW_RANK:
-            jacobian = LowRankJacobian(field.low_rank_jacobian, rank=outputs)
+            parts = NestedJacobian(field.nested, field.low_rank_jacobian, outputs, dense=False)
+            jacobian = parts if nested else LowRankJacobian(field.low_rank_jacobian, rank=outputs)
         atol = self.rtol * self.unit() / math.sqrt(P)
         return integrator(
             field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,

@@ -2,7 +2,7 @@
 
 from theorykit.flow.ode.api import integrate, integrator
 from theorykit.flow.ode.events import Zero
-from theorykit.flow.ode.jacobian import LowRankJacobian
+from theorykit.flow.ode.jacobian import LowRankJacobian, NestedJacobian
 from theorykit.flow.ode.solution import Solution
 
-__all__ = ["LowRankJacobian", "Solution", "Zero", "integrate", "integrator"]
+__all__ = ["LowRankJacobian", "NestedJacobian", "Solution", "Zero", "integrate", "integrator"]

@@ -2,6 +2,11 @@
 
 Simplified Newton iteration on the transformed stages, one real and (s-1)/2 complex systems of the size of y, with the
 linear algebra of `theorykit.flow.ode._linear` (Hairer and Wanner, Solving Ordinary Differential Equations II, IV.8).
+
+Where f(t, y) = F(t, y, c(t, y)) and c is what is stiff, as in a force that holds y near a curved manifold, c at the
+stages is unknown, too: dc = V dy + c(t, y) - c with the frozen V = dc/dy, and U = dF/dc, leaves the same linear systems
+and F + U (c(t, y) - c) for f. With f alone the iteration contracts only while U V changes by less than its smallest
+eigenvalues within a step; so while U does by little of itself.
 """
 
 from __future__ import annotations
@@ -97,7 +102,7 @@ def _factor_all(kind, j, h, gamma, mu, real, pairs, pivots):
         for p in range(mu.shape[0]):
             good = factor_low_rank(j, mu[p] / h, pairs[p]) and good
         return good
-    n = j.shape[0]
+    n = j.shape[1]
     for i in range(n):
         for k in range(n):
             real[i, k] = -j[i, k]
@@ -112,30 +117,64 @@ def _factor_all(kind, j, h, gamma, mu, real, pairs, pivots):
     return good
 
 
+@compiled(VECTOR(types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, VECTOR))
+def _nested_value(nested, pack, t, y, inner, f):
+    """Write F for the c in `inner`; return c(t, y)."""
+    n, m = y.shape[0], inner.shape[0]
+    given, both = np.empty(n + m), np.empty(n + m)
+    given[:n], given[n:] = y, inner
+    nested(t, given, pack, both)
+    f[:] = both[:n]
+    return both[n:]
+
+
+@compiled(boolean(types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR))
+def _nested_stage(nested, pack, t, y, inner, f, factors, new):
+    """Write F + U (c(t, y) - c) and c(t, y) for the c in `inner`; `factors` (2m, n) are U.T and V.T."""
+    new[:] = _nested_value(nested, pack, t, y, inner, f)
+    for a in range(inner.shape[0]):
+        gap = new[a] - inner[a]
+        for k in range(y.shape[0]):
+            f[k] += factors[a, k] * gap
+    return all_finite(f)
+
+
 @compiled(
     types.Tuple((boolean, int64, float64, float64))(
         types.FunctionType(RHS), VECTOR, float64, VECTOR, VECTOR, float64, VECTOR, float64, float64,
+        types.FunctionType(RHS), VECTOR, MATRIX, MATRIX,
         int64, MATRIX, MATRIX, _COMPLEX_CUBE, _PIVOTS,
         VECTOR, float64, COMPLEX_VECTOR, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, COUNTS,
     )
 )  # fmt: skip
 def _newton(
     rhs, pack, t, y, f0, h, scale, tolerance, eta,
+    nested, nested_pack, inner, factors,
     kind, j, real, pairs, pivots,
     c, gamma, mu, transform, inverse, z, w, f, g, counts,
 ):  # fmt: skip
-    """Solve the collocation equations for the stage increments z (s, n) in place: (good, iterations, rate, eta)."""
+    """Solve the collocation equations for the stage increments z (s, n) in place: (good, iterations, rate, eta).
+
+    And for c at the stages, `inner` (s, m), where f is nested.
+    """
     s, n = z.shape
+    m = inner.shape[1]
     most = newton_iterations(s)
+    first = 1 if m else 0  # iteration whose step shows the error: that of c shows in y one later
     rate, previous = 0.0, 0.0
     stage, single, double = np.empty(n), np.empty(n), np.empty(n, dtype=np.complex128)
+    new, before = np.empty((s, m)), np.empty((s if m else 0, n))
     mix(inverse, z, w)
     for iteration in range(most):
         for i in range(s):
             for k in range(n):
                 stage[k] = y[k] + z[i, k]
-            rhs(t + c[i] * h, stage, pack, f[i])
             counts[EVALUATIONS] += 1
+            if m:
+                if not _nested_stage(nested, nested_pack, t + c[i] * h, stage, inner[i], f[i], factors, new[i]):
+                    return False, iteration + 1, math.inf, eta
+                continue
+            rhs(t + c[i] * h, stage, pack, f[i])
             if not all_finite(f[i]):
                 return False, iteration + 1, math.inf, eta
         mix(inverse, f, g)
@@ -171,13 +210,20 @@ def _newton(
         size = math.sqrt(size / (s * n))
         if not math.isfinite(size):
             return False, iteration + 1, math.inf, eta
-        if iteration > 0:
+        if iteration > first:
             rate = size / previous
             if rate >= 1.0 or rate ** (most - 1 - iteration) / (1.0 - rate) * size > tolerance:
                 return False, iteration + 1, rate, eta
             eta = rate / (1.0 - rate)
+        if m:
+            before[:, :] = z
         mix(transform, w, z)
-        if size == 0.0 or eta * size < tolerance:
+        for i in range(s if m else 0):
+            for a in range(m):
+                inner[i, a] = new[i, a]
+                for k in range(n):
+                    inner[i, a] += factors[m + a, k] * (z[i, k] - before[i, k])
+        if size == 0.0 or (iteration >= first and eta * size < tolerance):
             return True, iteration + 1, rate, eta
         previous = size
     return False, most, rate, eta
@@ -186,22 +232,25 @@ def _newton(
 @compiled(
     types.UniTuple(int64, 2)(
         types.FunctionType(RHS), types.FunctionType(JACOBIAN), VECTOR, VECTOR,
+        types.FunctionType(RHS), VECTOR, VECTOR,
         float64, VECTOR, float64, VECTOR, float64, int64, VECTOR, COUNTS,
         int64, boolean, int64, VECTOR, float64, COMPLEX_VECTOR, MATRIX, MATRIX, VECTOR, MATRIX, MATRIX,
         VECTOR, MATRIX, MATRIX, _COMPLEX_CUBE, _PIVOTS, CUBE, MATRIX, *RECORD,
     )
 )  # fmt: skip
 def advance(
-    rhs, jac, pack, jac_pack, t_end, y, rtol, atol, widest, most, state, counts,
+    rhs, jac, pack, jac_pack, nested, nested_pack, inner, t_end, y, rtol, atol, widest, most, state, counts,
     kind, numerical, error_order, c, gamma, mu, transform, inverse, error_weights, dense_weights, series,
     f, j, real, pairs, pivots, work, last,
     wanted, record_all, times, widths, values, dense,
 ):  # fmt: skip
     """Take at most `most` accepted steps; y, f (n,), state, counts, the Jacobian and `last` (s, n) change in place.
 
+    So does `inner` (m,), c at the end of the last step where f is nested; m = 0 where it is not.
+
     Returns (steps recorded, status).
     """
-    n, s = y.shape[0], c.shape[0]
+    n, s, m = y.shape[0], c.shape[0], inner.shape[0]
     if state[STARTED] == 0.0:
         status = start(rhs, pack, t_end, y, f, rtol, atol, widest, error_order, state, counts)
         if status != RUNNING:
@@ -215,6 +264,7 @@ def advance(
     z, w, stages, g = work[0], work[1], work[2], work[3]
     scale, error, moved = np.empty(n), np.empty(n), np.empty(n)
     double = np.empty(n, dtype=np.complex128)
+    inners, new_inner, factors = np.empty((s, m)), np.empty(m), j[j.shape[0] - 2 * m :]
     recorded, next_wanted = 0, 0
     for _ in range(most):
         if recorded == times.shape[0]:
@@ -254,8 +304,14 @@ def advance(
                 z[:, :] = 0.0
             else:
                 extrapolate(h, state[H_OLD], last, series, c, scale, z)
+            if m and state[H_OLD] == 0.0:
+                inner[:] = _nested_value(nested, nested_pack, t, y, inner, moved)
+                counts[EVALUATIONS] += 1
+            for i in range(s if m else 0):
+                inners[i] = inner
             good, iterations, rate, eta = _newton(
                 rhs, pack, t, y, f, h, scale, tolerance, max(state[ETA] ** 0.8, _LEAST_ETA),
+                nested, nested_pack, inners, factors,
                 kind, j, real, pairs, pivots, c, gamma, mu, transform, inverse, z, w, stages, g, counts,
             )  # fmt: skip
             if not good:
@@ -273,7 +329,10 @@ def advance(
             for attempt in range(2):
                 if attempt == 1:  # a first or repeated step: the estimate once more, without its stiff part
                     moved[:] = y + error
-                    rhs(t, moved, pack, stages[0])
+                    if m:
+                        _nested_stage(nested, nested_pack, t, moved, inner, stages[0], factors, new_inner)
+                    else:
+                        rhs(t, moved, pack, stages[0])
                     counts[EVALUATIONS] += 1
                 for i in range(n):
                     total = 0.0
@@ -295,7 +354,10 @@ def advance(
                     break
             if norm <= 1.0:
                 t_new = t_end if final else t + h
-                rhs(t_new, moved, pack, stages[1])
+                if m:  # f itself is F but for what is left of the iteration's error, times all of the stiffness
+                    _nested_value(nested, nested_pack, t_new, moved, inners[s - 1], stages[1])
+                else:
+                    rhs(t_new, moved, pack, stages[1])
                 counts[EVALUATIONS] += 1
                 if all_finite(stages[1]):
                     break
@@ -331,6 +393,7 @@ def advance(
             recorded += 1
         y[:] = moved
         f[:] = stages[1]
+        inner[:] = inners[s - 1]
         t = t_new
         state[T], state[H_OLD], state[ERROR_OLD] = t, h * direction, max(norm, 1e-10)
         refresh = iterations > 2 and rate > 1e-3

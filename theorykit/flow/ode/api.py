@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from theorykit._numerics.errors import InputError, unknown_name
 from theorykit._numerics.serial import writable_file
 from theorykit._numerics.validate import finite, integer, vector
-from theorykit.flow.ode.jacobian import LowRankJacobian
+from theorykit.flow.ode.jacobian import LowRankJacobian, NestedJacobian
 from theorykit.flow.ode.solution import Solution
 
 if TYPE_CHECKING:
     from theorykit.flow.ode.events import Found, Zero
+    from theorykit.flow.ode.functions import Function
     from theorykit.flow.ode.methods import System
     from theorykit.flow.ode.run import Run
     from theorykit.flow.ode.stepping import Integrator
@@ -29,6 +30,7 @@ Array = NDArray[np.float64]
 _TIGHTEST, _LOOSEST = 1e-14, 0.1  # round-off of a step is some 1e-15
 _COMPANION = 10.0  # times the tolerance
 _MANY_REJECTED = 0.3
+_SAME = 1e-6  # part of f within which a nested form of it is f
 _MOST_TIMES = 10**7
 
 
@@ -38,7 +40,7 @@ def integrate(
     t_span: tuple[float, float],
     *,
     method: str = "auto",
-    jacobian: Callable[..., Any] | LowRankJacobian | str | None = None,
+    jacobian: Callable[..., Any] | LowRankJacobian | NestedJacobian | str | None = None,
     rtol: float = 1e-8,
     atol: ArrayLike | None = None,
     save: Mapping[str, Callable[[float, Array], Any]] | None = None,
@@ -74,10 +76,10 @@ def integrate(
         it no longer does, and says so in `Solution.switches`. By name: "tsit5" (order 5) and "dop853" (order 8),
         explicit; "rkc2", stabilised explicit (order 2) for large systems whose Jacobian has eigenvalues near the
         negative real axis; "radau5", "radau9", "radau13", Radau IIA, L-stable, and "radau", one of them by tolerance.
-    jacobian : callable, LowRankJacobian or "krylov"
+    jacobian : callable, LowRankJacobian, NestedJacobian or "krylov"
         df/dy for the implicit methods: a Python function ``(t, y, *args) -> (n, n)``, a numba function
-        ``(t, y, p, out)``, or its parts. Without it, up to 400 unknowns, differences and dense factors; above, or with
-        "krylov", only products with vectors by differences, and GMRES.
+        ``(t, y, p, out)``, or its parts, for which see there. Without it, up to 400 unknowns, differences and dense
+        factors; above, or with "krylov", only products with vectors by differences, and GMRES.
     rtol : float
         Local error of a step: below atol + rtol |y| in the root mean square. Between 1e-14 and 0.1.
     atol : float or array_like, shape (n,)
@@ -140,6 +142,7 @@ def integrate(
     """
     system, span = _system(f, y0, t_span, jacobian, rtol, atol, widest, spectral_radius, _arguments(args), method)
     start = vector("y0", y0)
+    _check_nested(system, start, span[0])
     if checkpoint is not None:
         writable_file("checkpoint", checkpoint)
     if save is not None and not isinstance(save, Mapping):
@@ -186,7 +189,7 @@ def integrator(
     t_span: tuple[float, float],
     *,
     method: str = "auto",
-    jacobian: Callable[..., Any] | LowRankJacobian | str | None = None,
+    jacobian: Callable[..., Any] | LowRankJacobian | NestedJacobian | str | None = None,
     rtol: float = 1e-8,
     atol: ArrayLike | None = None,
     first_step: float | None = None,
@@ -223,7 +226,7 @@ def _system(
     f: Callable[..., Any],
     y0: ArrayLike,
     t_span: tuple[float, float],
-    jacobian: Callable[..., Any] | LowRankJacobian | str | None,
+    jacobian: Callable[..., Any] | LowRankJacobian | NestedJacobian | str | None,
     rtol: float,
     atol: ArrayLike | None,
     widest: float,
@@ -268,9 +271,41 @@ def _system(
         rhs(span[0], start)
     krylov = isinstance(jacobian, str)
     if krylov and jacobian != "krylov":
-        raise InputError("jacobian", repr(jacobian), "a function, a LowRankJacobian or 'krylov'")
+        raise InputError("jacobian", repr(jacobian), "a function, a LowRankJacobian, a NestedJacobian or 'krylov'")
     given = None if krylov or jacobian is None else _jacobian(jacobian, args, start, span[0])
-    return System(rhs, given, start.size, rtol, absolute, float(widest), radius, krylov), span
+    nested = _nested(jacobian, rhs, start, span[0]) if isinstance(jacobian, NestedJacobian) else None
+    return System(rhs, given, start.size, rtol, absolute, float(widest), radius, krylov, nested), span
+
+
+def _nested(jacobian: NestedJacobian, rhs: Function, y0: Array, t0: float) -> Function:
+    """Return (y, c) -> (F, c(t, y)) ready for the drivers, called once."""
+    from theorykit.flow.ode.functions import Function
+
+    n, k = y0.size, integer("jacobian.rank", jacobian.rank, minimum=1)
+
+    def joined(t: float, both: Array, *args: Any) -> Array:
+        value, inner = jacobian.nested(t, both[:n], both[n:], *args)
+        if np.shape(value) != (n,) or np.shape(inner) != (k,):
+            got = f"values of shapes {np.shape(value)} and {np.shape(inner)}"
+            raise InputError("jacobian.nested", got, f"shapes ({n},), that of y0, and ({k},), the rank")
+        return np.concatenate([value, inner])
+
+    function = Function(joined, rhs.arguments, (n + k,), "jacobian.nested")
+    with np.errstate(all="ignore"):
+        function(t0, np.concatenate([y0, np.zeros(k)]))
+    return function
+
+
+def _check_nested(system: System, y0: Array, t0: float) -> None:
+    """Raise where F(t, y, c(t, y)), which an implicit method solves, is not f."""
+    if system.nested is None:
+        return
+    with np.errstate(all="ignore"):
+        inner = system.nested(t0, np.concatenate([y0, np.zeros(system.inner)]))[system.n :]
+        value, f = system.nested(t0, np.concatenate([y0, inner]))[: system.n], system.rhs(t0, y0)
+        gap, size = float(np.max(np.abs(value - f))), float(np.max(np.abs(f)))
+    if gap > _SAME * size:
+        raise InputError("jacobian.nested", f"an F(t, y, c(t, y)) {gap:.3g} away from f = {size:.3g}", "f itself")
 
 
 def _jacobian(jacobian: Any, args: tuple[Any, ...], y0: Array, t0: float) -> Any:
@@ -278,14 +313,16 @@ def _jacobian(jacobian: Any, args: tuple[Any, ...], y0: Array, t0: float) -> Any
     from theorykit.flow.ode.functions import Function
 
     n = y0.size
-    if not callable(jacobian) and not isinstance(jacobian, LowRankJacobian):
-        raise InputError("jacobian", repr(jacobian), "a function, a LowRankJacobian or 'krylov'")
+    structured = isinstance(jacobian, LowRankJacobian | NestedJacobian)
+    if not (callable(jacobian) or structured):
+        raise InputError("jacobian", repr(jacobian), "a function, a LowRankJacobian, a NestedJacobian or 'krylov'")
     shape = (n, n)
-    if isinstance(jacobian, LowRankJacobian):
+    if structured:
+        whole = isinstance(jacobian, NestedJacobian) and jacobian.dense
         rank = integer("jacobian.rank", jacobian.rank, minimum=1)
-        if rank > n:
+        if rank > n and not whole:
             raise InputError("jacobian.rank", str(rank), f"at most {n}, the number of unknowns")
-        shape = (1 + 2 * rank, n)
+        shape = ((n if whole else 1) + 2 * rank, n)
     function = Function(jacobian, args, shape, "jacobian")
     with np.errstate(all="ignore"):
         function(t0, y0)

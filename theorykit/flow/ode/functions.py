@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from theorykit._numerics.compile import compiled
 from theorykit._numerics.errors import InputError
 from theorykit.flow.ode._drive import JACOBIAN, RHS
-from theorykit.flow.ode.jacobian import LowRankJacobian
+from theorykit.flow.ode.jacobian import LowRankJacobian, NestedJacobian
 
 Array = NDArray[np.float64]
 _MOST_VIEWS = 256
@@ -91,14 +91,19 @@ class Function:
         return out
 
     def _evaluate(self, t: float, y: Array) -> Any:
-        if isinstance(self.function, LowRankJacobian):
-            d, u, v = self.function.parts(t, y, *self.arguments)
-            return np.vstack([np.reshape(d, (1, -1)), np.transpose(u), np.transpose(v)])
+        if isinstance(self.function, LowRankJacobian | NestedJacobian):
+            parts = first, u, v = self.function.parts(t, y, *self.arguments)
+            try:
+                return np.vstack([np.atleast_2d(first), np.transpose(u), np.transpose(v)])
+            except ValueError:
+                got = "parts of shapes " + ", ".join(str(np.shape(part)) for part in parts)
+                raise InputError(self.name, got, f"parts of {self.shape[0]} rows of {self.shape[1]} in all") from None
         return self.function(t, y, *self.arguments)
 
     def _store(self, value: Any, out: Array) -> None:
         if np.shape(value) != self.shape:
-            raise InputError(self.name, f"a value of shape {np.shape(value)}", f"shape {self.shape}, that of y0")
+            whose = ", that of y0" if len(self.shape) == 1 else ""
+            raise InputError(self.name, f"a value of shape {np.shape(value)}", f"shape {self.shape}{whose}")
         if np.iscomplexobj(value):
             raise InputError(self.name, "complex numbers", "real numbers: split y into real and imaginary parts")
         out[...] = value

@@ -14,7 +14,7 @@ from theorykit._numerics.errors import unknown_name
 from theorykit._numerics.threads import one_blas_thread
 from theorykit.flow.ode._drive import COUNT_NAMES, STATE_SIZE, H, T
 from theorykit.flow.ode.functions import Function
-from theorykit.flow.ode.jacobian import LowRankJacobian
+from theorykit.flow.ode.jacobian import LowRankJacobian, NestedJacobian
 from theorykit.flow.tableaus import DOP853, TSIT5, ExplicitTableau, chebyshev, radau_iia
 
 Array = NDArray[np.float64]
@@ -44,6 +44,8 @@ class System:
         Spectral radius of the Jacobian for the stabilised method; 0 where it is estimated.
     krylov : bool
         Whether the Jacobian may only act on vectors.
+    nested : Function or None
+        (y, c) -> (F, c(t, y)) where f is nested, see `NestedJacobian`.
     """
 
     rhs: Function
@@ -54,12 +56,20 @@ class System:
     widest: float
     radius: float
     krylov: bool = False
+    nested: Function | None = None
 
     @property
     def low_rank(self) -> int | None:
         """Rank of the low-rank part of a structured Jacobian."""
         given = self.jacobian.function if self.jacobian is not None else None
-        return given.rank if isinstance(given, LowRankJacobian) else None
+        if isinstance(given, LowRankJacobian) or (isinstance(given, NestedJacobian) and not given.dense):
+            return given.rank
+        return None
+
+    @property
+    def inner(self) -> int:
+        """How many numbers f is nested in."""
+        return self.nested.shape[0] - self.n if self.nested is not None else 0
 
     @property
     def affordable(self) -> bool:
@@ -166,13 +176,14 @@ class Radau:
         pairs = s // 2
         rank = system.low_rank
         rows = n if system.affordable else 0
-        shape, factors = (rows, n), (rows, n)
+        shape, factors = (rows + 2 * system.inner, n), (rows, n)
         if rank is not None:
             shape, factors = (1 + 2 * rank, n), (1 + rank, n)
         return {
             "f": np.zeros(n), "jacobian": np.zeros(shape), "real": np.zeros(factors),
             "complex": np.zeros((pairs, *factors), dtype=np.complex128),
             "pivots": np.zeros((pairs + 1, n), dtype=np.int64), "work": np.zeros((4, s, n)), "last": np.zeros((s, n)),
+            "inner": np.zeros(system.inner),
         }  # fmt: skip
 
     def advance(
@@ -187,11 +198,13 @@ class Radau:
         kind = LOW_RANK if system.low_rank is not None else DENSE if system.affordable else KRYLOV
         # the factors of middling systems, by LAPACK, only wait for one another on several threads
         lapack = system.affordable and system.n <= _DENSE_LIMIT and not (kind == DENSE and system.n <= SMALL)
+        nested = system.nested or system.rhs
         threads = one_blas_thread() if lapack else contextlib.nullcontext()
         with threads:
             result: tuple[int, int] = advance(
                 system.rhs.pointer, given.pointer if given else no_jacobian, system.rhs.pack,
-                given.pack if given else np.zeros(0), t_end, point.y, system.rtol, system.atol, system.widest, most,
+                given.pack if given else np.zeros(0), nested.pointer, nested.pack, m["inner"],
+                t_end, point.y, system.rtol, system.atol, system.widest, most,
                 point.state, point.counts, kind, given is None,
                 r.error_order, r.c, r.gamma, r.mu.conj(), r.T, r.T_inv, r.error, r.dense, r.series,
                 m["f"], m["jacobian"], m["real"], m["complex"], m["pivots"], m["work"], m["last"],

@@ -142,6 +142,8 @@ class Integrator:
             self.system.rhs.reraise()
             if self.system.jacobian is not None:
                 self.system.jacobian.reraise()
+            if self.system.nested is not None:
+                self.system.nested.reraise()
             raise
         assert int(self._point.counts[_drive.STEPS]) - before <= most
         return result
@@ -189,7 +191,7 @@ class Integrator:
         dense = isinstance(self.method, Radau) and jacobian is not None and self.system.low_rank is None
         if not dense or jacobian is None or jacobian.shape[0] == 0 or not self._point.state[_drive.HAVE_JACOBIAN]:
             return
-        bound = float(np.abs(jacobian).sum(axis=1).max()) * self._point.h
+        bound = float(np.abs(jacobian[: self.system.n]).sum(axis=1).max()) * self._point.h
         if bound < 0.5:
             name, _ = self._first_choice()
             self._use(name, f"no longer stiff: h |J| = {bound:.2g}")
