@@ -11,10 +11,11 @@ import pytest
 
 import theorykit as tk
 from theorykit.flow import model_flow
+from theorykit.flow.carried import CarriedField
 from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import distances, holding_slopes, normals, rates, responses
+from theorykit.flow.kinks import distances, normals, rates, responses
+from theorykit.flow.model_flow import Run
 from theorykit.flow.model_path import ModelPath
-from theorykit.flow.slaved import SlavedField
 from theorykit.models import CNN, MLP, Difference
 
 SPEC = importlib.util.spec_from_file_location("relu_flows", Path(__file__).with_name("relu_flows.py"))
@@ -185,23 +186,33 @@ def test_responses_to_slopes(net):
 
 
 @pytest.mark.parametrize("frame", [KERNEL, RICH])
-def test_responses_of_slaved_residuals(frame):
-    """Against differences of the rates, where slopes hold the flow on kinks of one sample, of one unit, and others."""
-    problem = problem_of(MLP((4, 12, 1)), "squared", 6, 1, alpha=4.0, weight_decay=1e-6, init="twin")
-    net, X, h = problem.model, problem.data.X, np.random.default_rng(1).standard_normal(problem.direction.size)
-    field = SlavedField(problem, net.inputs(X), frame, log_clock=True)
-    inputs = replace(field.inputs, piece=net.slopes(net.preactivations(field.moved(0.0, h), X)))
-    field, kinks = replace(field, inputs=inputs), [1, 14, 13, 40]
-    for _ in range(8):
-        g = distances(field, 0.0, h).g[kinks]
-        h = h - np.linalg.lstsq(normals(field, 0.0, h, kinks), g)[0]
-    slopes = holding_slopes(field, 0.0, h, kinks)
-    assert np.max(np.abs(rates(field, 0.0, h, kinks, slopes).parts)) < 1e-11
-    steps = 1e-5 * np.eye(4)
-    ends = [[rates(field, 0.0, h, kinks, slopes + sign * step).products for sign in (1, -1)] for step in steps]
-    differences = np.array([(up - down) / 2e-5 for up, down in ends]).T
-    ours = responses(field, 0.0, h, kinks, slopes)
-    np.testing.assert_allclose(ours, differences, atol=1e-5 * np.max(np.abs(differences)))
+@pytest.mark.parametrize("log_clock", [True, False])
+@pytest.mark.parametrize("net", [MLP((4, 6, 1)), MLP((3, 4, 4, 1)), MLP((4, 6, 1), activation="z^2")], ids=str)
+def test_forces_in_the_state(net, log_clock, frame):
+    """They change as those of the outputs do along the flow, and the Jacobian is the derivative of both."""
+    problem = problem_of(net, "squared", 5, 1, alpha=2.0, weight_decay=1e-2, init="twin")
+    rng, P, clock = np.random.default_rng(3), problem.direction.size, 0.7
+    plain, carried = (kind(problem, net.inputs(problem.data.X), frame, log_clock) for kind in (Field, CarriedField))
+    x, log_tau = rng.standard_normal(P), plain.log_tau(clock)
+
+    def force(clock, x):
+        log_tau = plain.log_tau(clock)
+        return plain.cotangent(log_tau, plain.outputs(log_tau, x)) * np.exp(-plain.log_rate(log_tau))
+
+    state = np.append(x, force(clock, x))
+    velocity = carried(clock, state)
+    h = 1e-6 / np.linalg.norm(velocity[:P])
+    np.testing.assert_allclose(velocity[:P], plain(clock, x), rtol=1e-12, atol=1e-12 * np.abs(velocity).max())
+    ahead, behind = (force(clock + sign * h, x + sign * h * velocity[:P]) for sign in (1, -1))
+    np.testing.assert_allclose(velocity[P:], (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-6 * np.abs(velocity).max())
+    tangent = rng.standard_normal(state.size)
+    difference = (carried(clock, state + 1e-6 * tangent) - carried(clock, state - 1e-6 * tangent)) / 2e-6
+    ours = carried.jacobian(clock, state) @ tangent
+    assert np.linalg.norm(ours - difference) < 1e-6 * np.linalg.norm(difference)
+    d, u, v = carried.low_rank_jacobian(clock, state)
+    bent = plain.given(np.exp(plain.log_rate(log_tau)) * state[P:]).bent(log_tau, x, 0.0, of_loss=False)
+    if frame == RICH and not np.any(bent):
+        np.testing.assert_allclose(np.diag(d) + u @ v.T, carried.jacobian(clock, state))
 
 
 @pytest.mark.parametrize("frame", [KERNEL, RICH])
@@ -214,7 +225,7 @@ def test_the_jacobian_along_held_kinks(frame):
     field: Field = segment.field
     clock = float(0.5 * (segment.times[0] + segment.ends[-1]))
     log_tau = field.log_tau(clock)
-    x = segment.state(log_tau)
+    x = segment.state(log_tau)[1]
     force = field.sliding(log_tau, x).force(log_tau, x)
     gradients = normals(field, log_tau, x, field.held)
     assert np.max(np.abs(gradients @ force)) < 1e-12 * np.linalg.norm(gradients) * np.linalg.norm(force)
@@ -270,13 +281,11 @@ def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_one_comes_to_see_it(l
     assert flow.stats["margin"][-1] > 0.0
 
 
-def test_a_sample_that_no_unit_saw_is_fitted_at_once_where_residuals_are_slaved():
-    """In a time of 1/A behind the kink, while nothing is slaved; it is slaved with the others from then on."""
+def test_a_sample_that_no_unit_saw_is_fitted_at_once_by_the_squared_loss():
+    """In a time of 1/A behind the kink."""
     problem = unseen(50.0)
     problem = tk.Problem(problem.model, problem.data, "squared", log_alpha=50.0, log_weight_decay=-50.0, init="twin")
     flow = tk.gradient_flow(problem, s_end=0.999, save=tk.SaveAt(num=9)).raise_for_status()
-    assert counts_from_a_kink(flow)
-    assert "no unit saw 1 of the samples" in flow.message
     y, f = problem.data.y, flow.outputs(problem.data.X, -1)
     seen = np.abs(f) > 1e-3
     assert np.sum(seen) > np.sum(np.abs(flow.outputs(problem.data.X, 1)) > 1e-3)  # more than soon after the start
@@ -291,17 +300,42 @@ def test_a_sample_seen_along_kinks_only_is_not_right_by_round_off():
     np.testing.assert_array_equal(flow.stats["output_margin"], 0.0)
 
 
-def test_sliding_with_slaved_residuals_is_the_limit_of_sliding_without(monkeypatch):
-    """Their difference is of the order of weight decay."""
-    decay = np.exp(-11.0)
-    problem = problem_of(MLP((4, 12, 1)), "squared", 10, 1, alpha=np.exp(3.0), weight_decay=decay, init="twin")
-    plain = tk.gradient_flow(problem, s_end=1.2, rtol=1e-6, save=tk.SaveAt(num=3)).raise_for_status()
-    monkeypatch.setattr(model_flow, "SLAVED_FROM", 100.0)
-    slaved = tk.gradient_flow(problem, s_end=1.2, rtol=1e-6, save=tk.SaveAt(num=3)).raise_for_status()
-    assert any(frame["slaved"] and frame["sliding"] for frame in slaved._path.frames())
-    assert not any(frame["slaved"] for frame in plain._path.frames())
-    (one, log_one), (other, log_other) = plain.parameters(-1), slaved.parameters(-1)
-    assert np.linalg.norm(one - other * np.exp(log_other - log_one)) < 4.0 * decay
+def regression(log_weight_decay, seed):
+    """A net with samples that no unit sees at the start."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((10, 4)), rng.standard_normal(10)
+    data, scale = tk.Dataset.from_arrays(X, y, task="regression"), {"log_alpha": 3.0}
+    return tk.Problem(
+        MLP((4, 8, 1)), data, "squared", log_weight_decay=log_weight_decay, init="twin", seed=seed, **scale
+    )
+
+
+def end_of(problem, *, carried=True):
+    """Return theta at s = 1.2, from forces in the state or, written as A~ (f - y), as unknowns of Newton's method."""
+    run = Run(problem, True, np.log(3.6), 1e-7)
+    assert run.field.carried
+    if not carried:
+        run.field, run.c = model_flow._as(Field, run.field), None
+    while run.status.name == "RUNNING":
+        run.step()
+    assert run.status.name == "REACHED_END"
+    assert run.field.frame == RICH
+    return run.x
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_regression_along_kinks_in_two_ways(seed):
+    """With slaved residuals these flows took other ways at some kinks, and differed by a percent or more."""
+    problem = regression(-11.0, seed)
+    ours, other = end_of(problem), end_of(problem, carried=False)
+    assert np.linalg.norm(ours - other) < 1e-6 * np.linalg.norm(other)
+
+
+def test_a_bounded_stiffness_is_the_limit_of_small_weight_decay():
+    ends = {log_decay: end_of(regression(log_decay, 2)) for log_decay in (-13.0, -17.0, -1000.0)}
+    gaps = [np.linalg.norm(ends[log_decay] - ends[-1000.0]) for log_decay in (-13.0, -17.0)]
+    assert gaps[0] < 100.0 * np.exp(-13.0)
+    assert gaps[1] < 0.1 * gaps[0]
 
 
 def test_regression_at_huge_scale_slides_past_the_transition():

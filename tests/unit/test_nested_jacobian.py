@@ -25,11 +25,11 @@ class Held:
     def jacobian(self, t, y):
         return TURN - self.A * (y @ y - 1.0) * np.eye(2) - 2.0 * self.A * np.outer(y, y)
 
-    def whole(self, t, y):
-        return self.jacobian(t, y), y[:, None], -2.0 * self.A * y[:, None]
+    def whole(self, t, y, c):
+        return TURN + c[0] * np.eye(2) - 2.0 * self.A * np.outer(y, y), y[:, None], -2.0 * self.A * y[:, None]
 
-    def low_rank(self, t, y):
-        return -self.A * (y @ y - 1.0) * np.ones(2), y[:, None], -2.0 * self.A * y[:, None]
+    def low_rank(self, t, y, c):
+        return c[0] * np.ones(2), y[:, None], -2.0 * self.A * y[:, None]
 
 
 @pytest.mark.parametrize("method", ["radau5", "radau9", "radau13"])
@@ -89,8 +89,8 @@ def test_a_cut_run_goes_on_bit_for_bit():
         ({"rank": 2}, "jacobian"),
         ({"nested": lambda t, y, c: (y[:1], c)}, "jacobian.nested"),
         ({"nested": lambda t, y, c: (TURN @ y - c[0] * y, np.array([-1e2 * (y @ y - 1.0)]))}, "jacobian.nested"),
-        ({"parts": lambda t, y: (np.eye(3), y[:, None], y[:, None])}, "jacobian"),
-        ({"parts": lambda t, y: (np.ones(2), y[:, None], y[:, None])}, "jacobian"),
+        ({"parts": lambda t, y, c: (np.eye(3), y[:, None], y[:, None])}, "jacobian"),
+        ({"parts": lambda t, y, c: (np.ones(2), y[:, None], y[:, None])}, "jacobian"),
     ],
 )
 def test_bad_parts(change, argument):

@@ -12,7 +12,8 @@ With sigma = alpha e^(-tau) and eps = sigma^(-L), two frames, both exact:
 p_i is the share of sample i in the mean. Every factor of c_i is in one exponent, that of the clock log tau, too.
 
 For the squared loss c_i goes with A~ = sigma^(2(L-1))/lambda (1/lambda in the rich frame) times f_i - y_i, which falls
-to 1/A~ of y: below round-off where A~ is huge. There the residual is slaved: see `theorykit.flow.slaved`.
+to 1/A~ of y: below round-off where A~ is huge. There the residual is slaved: see `theorykit.flow.slaved`. Not of nets
+with kinks: see `theorykit.flow.carried`.
 
 At the kinks of a net with activations like ReLU the right-hand side jumps: a field is smooth because it is that of one
 piece, held in its inputs, and of kinks along which the flow slides: see `theorykit.flow.kinks`.
@@ -42,6 +43,7 @@ KERNEL, RICH = "kernel", "rich"
 LARGEST = 300.0  # log |c| of a sample that no unit sees
 _UNSEEN = 1e-3  # outputs of such a sample
 _NOTHING = 600.0  # under the largest log |c|
+_IN_DIGITS = 1e-4  # f - y relative to the targets, from which the difference has digits
 _NO_CURVATURE = -37.0  # log eps below which the model is linear in h to round-off
 
 
@@ -67,10 +69,12 @@ class Field:
     since : float or None
         The tau (or t) from which the clock counts, log(tau - since): that of a kink behind which the flow is faster
         than tau has digits.
-    unfit : tuple of int
-        Samples that are not slaved with the others, since no unit sees them but along kinks that it is held at.
     negligible : float
         A size of parameters that is nothing beside the tolerance.
+    log_cap : float
+        What log A~ is bounded by.
+    origin : float
+        The tau from which a clock in tau counts.
     log_pace : float
         log(dtau/dclock) at the one time for which a field with `since` serves, see `at`.
     """
@@ -83,13 +87,24 @@ class Field:
     resting: tuple[int, ...] = ()
     grazing: tuple[int, ...] = ()
     since: float | None = None
-    unfit: tuple[int, ...] = ()
     negligible: float = 0.0
+    log_cap: float = math.inf
+    origin: float = 0.0
     log_pace: float = 0.0
 
     @property
     def slaved(self) -> bool:
         """Whether residuals are slaved."""
+        return False
+
+    @property
+    def carried(self) -> bool:
+        """Whether c is part of the state."""
+        return False
+
+    @property
+    def exact(self) -> bool:
+        """Whether c has more digits than the outputs."""
         return False
 
     @cached_property
@@ -107,14 +122,14 @@ class Field:
         """Return log tau at a time of the clock."""
         if self.since is not None:
             return math.log(self.since + math.exp(clock))
-        return clock if self.log_clock else math.log(clock)
+        return clock if self.log_clock else math.log(self.origin + clock)
 
     def clock(self, log_tau: float) -> float:
         """Return the time of the clock at log tau."""
         if self.since is not None:
             elapsed = math.exp(log_tau) - self.since
             return math.log(elapsed) if elapsed > 0.0 else -math.inf
-        return log_tau if self.log_clock else math.exp(log_tau)
+        return log_tau if self.log_clock else math.exp(log_tau) - self.origin
 
     def at(self, clock: float) -> Self:
         """Return the field at one time of its clock."""
@@ -138,6 +153,14 @@ class Field:
 
     def log_stiffness(self, log_tau: float) -> float:
         """Return log A~, the factor between loss derivatives and the force."""
+        return min(self._log_stiffness(log_tau), self.log_cap)
+
+    def bounded(self, log_tau: float) -> bool:
+        """Whether A~ is larger than its bound."""
+        return self._log_stiffness(log_tau) > self.log_cap
+
+    def _log_stiffness(self, log_tau: float) -> float:
+        """Return it without its bound."""
         log_lambda = self.problem.log_weight_decay if self.decaying else 0.0
         return 2.0 * (self.problem.model.degree - 1) * self.log_scale(log_tau) - log_lambda
 
@@ -190,13 +213,6 @@ class Field:
     def pulling(self, log_tau: float, x: Floats) -> Floats:
         """Return the c of `pull`."""
         return self.scaled_cotangent(log_tau, self.outputs(log_tau, x))
-
-    def answers(self, log_tau: float, x: Floats, changes: Floats) -> tuple[Floats, Floats]:
-        """Return the changes of c, (n, k), and of the pull, (P, k), with which residuals answer to those of the pull.
-
-        At once where they are slaved, and with nothing here.
-        """
-        return np.zeros((len(self.inputs), changes.shape[1])), np.zeros_like(changes)
 
     def scaled_cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c but for a positive factor: the largest is of size 1."""
@@ -279,42 +295,56 @@ class Field:
         features, weighted = now.low_rank_curvature(log_tau, x, now._log_factor(log_tau))
         return np.full(x.size, -now.decay(log_tau)), features.T, -weighted.T
 
+    def given(self, c: Floats) -> Given:
+        """Return the field with a given c, shape (outputs of all samples,), per unit of the clock."""
+        shaped = c.reshape(-1, 1)[:, 0] if self.problem.model.outputs == 1 else c.reshape(len(self.inputs), -1)
+        return Given(**{entry.name: getattr(self, entry.name) for entry in fields(Field)}, c=shaped)
+
     @np.errstate(all="ignore")
     def nested(self, clock: float, x: Floats, c: Floats) -> tuple[Floats, Floats]:
-        """Return dx/dclock for a given c, shape (outputs of all samples,), and the c of x."""
+        """Return dx/dclock for a given c, and the c of x."""
         now, log_tau = self.at(clock), self.log_tau(clock)
-        actual = now.cotangent(log_tau, now.outputs(log_tau, x))
-        given = now._with(actual if c is None else c.reshape(actual.shape))
-        return given.velocity(log_tau, x), actual.ravel()
+        return now.given(c).velocity(log_tau, x), now.cotangent(log_tau, now.outputs(log_tau, x)).ravel()
 
-    def _with(self, c: Floats) -> _Given:
-        return _Given(**{entry.name: getattr(self, entry.name) for entry in fields(self)}, c=c)
+    def nested_jacobian(self, clock: float, x: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the Jacobian at a given c, and d(dx/dclock)/dc and dc/dx transposed."""
+        given = self.given(c)
+        _, forces, pulled = given.low_rank_jacobian(clock, x)
+        return given.jacobian(clock, x), forces, pulled
 
-    @np.errstate(all="ignore")
-    def nested_jacobian(self, clock: float, x: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the whole Jacobian, and d(dx/dclock)/dc and dc/dx transposed."""
-        _, forces, pulled = self.low_rank_jacobian(clock, x)
-        return self.jacobian(clock, x), forces, pulled
+    def nested_low_rank_jacobian(self, clock: float, x: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the same without the curvature of the model, of the Jacobian the diagonal."""
+        return self.given(c).low_rank_jacobian(clock, x)
 
     def _log_factor(self, log_tau: float) -> float:
         """Return the logarithm of what multiplies a mean slope of the loss, per unit of the clock."""
         return self.log_stiffness(log_tau) + self.log_rate(log_tau)
 
-    def bent(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
-        """Return e^log_factor times the Hessian of -L with respect to x along the kinks that are held, shape (P, P)."""
+    def bent(self, log_tau: float, x: Floats, log_factor: float, *, of_loss: bool = True) -> Floats:
+        """Return e^log_factor times the Hessian of -L with respect to x along the kinks that are held, shape (P, P).
+
+        Or of sum_i c_i f_i, without the curvature of the loss.
+        """
         if self.held:
             now = self.sliding(log_tau, x)
-            return along(now.bent(log_tau, x, log_factor), *across(now, log_tau, x, self.held))
+            return along(now.bent(log_tau, x, log_factor, of_loss=of_loss), *across(now, log_tau, x, self.held))
         model, moved = self.problem.model, self.moved(log_tau, x)
-        features, weighted = self.low_rank_curvature(log_tau, x, log_factor)
-        matrix: Floats = -features.T @ weighted
+        matrix: Floats = np.zeros((x.size, x.size))
+        if of_loss:
+            features, weighted = self.low_rank_curvature(log_tau, x, log_factor)
+            matrix = -features.T @ weighted
         if self.log_eps(log_tau) > _NO_CURVATURE:
-            f = self.outputs(log_tau, x)
-            logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
-            c = -signs * np.exp(bounded(logs + self.log_shares + log_factor, f) + self.log_eps(log_tau))
+            c = self._bending(log_tau, x, log_factor)
             for column, axis in zip(matrix.T, np.eye(x.size), strict=True):
                 column += model.hvp(moved, self.inputs, c, axis)
         return matrix
+
+    def _bending(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
+        """Return e^log_factor eps p_i (-loss'_i): what the model's second derivatives are weighted by."""
+        f = self.outputs(log_tau, x)
+        logs, signs = log_derivatives(self.problem.loss, f, self.problem.data.y)
+        weights: Floats = -signs * np.exp(bounded(logs + self.log_shares + log_factor, f) + self.log_eps(log_tau))
+        return weights
 
     def low_rank_curvature(self, log_tau: float, x: Floats, log_factor: float) -> tuple[Floats, Floats]:
         """Return the features, and e^log_factor p_i loss''_i times them, shapes (outputs of all samples, P).
@@ -336,10 +366,15 @@ class Field:
 
 
 @dataclass(frozen=True, eq=False)
-class _Given(Field):
+class Given(Field):
     """A field in which c is given, and does not come from the outputs."""
 
     c: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def exact(self) -> bool:
+        """Whether c has more digits than the outputs."""
+        return True
 
     def scaled_cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c but for a positive factor: the largest is of size 1."""
@@ -349,6 +384,20 @@ class _Given(Field):
     def cotangent(self, log_tau: float, f: Floats) -> Floats:
         """Return c."""
         return self.c
+
+    def residuals(self, log_tau: float, x: Floats) -> tuple[Floats, float]:
+        """Return f - y: what holds c up where that is too small for digits of the difference."""
+        miss, log_scale = super().residuals(log_tau, x)
+        log_unit = -self.log_rate(log_tau) - self._log_stiffness(log_tau)
+        held = -0.5 * self.c / np.exp(self.log_shares)
+        large = np.abs(miss) > _IN_DIGITS * np.max(np.abs(self.problem.data.y))
+        if not np.any(large):
+            return held, log_unit
+        return np.where(large, miss, held * math.exp(min(log_unit, 0.0))), log_scale
+
+    def _bending(self, log_tau: float, x: Floats, log_factor: float) -> Floats:
+        weights: Floats = self.c * math.exp(log_factor - self._log_factor(log_tau) + self.log_eps(log_tau))
+        return weights
 
 
 def mean_log_loss(problem: Problem, f: Floats) -> float:

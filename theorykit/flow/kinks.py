@@ -30,7 +30,7 @@ from theorykit._numerics.roots import root_between
 from theorykit.models import Kinked
 
 if TYPE_CHECKING:
-    from theorykit.flow.frames import Field
+    from theorykit.flow.frames import Field, Given
 
 Floats = NDArray[np.float64]
 
@@ -44,14 +44,16 @@ _MOST_ROUND_OFF = 1e-7  # of it, where a residual is nearly 0
 _STUCK = 1e-15  # move of the slopes, relative to them, that leads nowhere
 _NOISE = 1e-14  # of a preactivation relative to the terms of its sum
 _UNIT = 2.0**-52
+_LEAST_SLOPE = 1e-9  # part of a natural slope that is not told from 0
 _GRAZING = 1e-12  # part of the largest preactivation up to which the flow grazes a kink that it moves along
 TIE = 1e-11  # the same below which the flow is taken to be along the kink
+_INDEPENDENT = 1e-4  # singular value, relative to the largest, of conditions that x is moved to
 _DEPENDENT = 1e-9  # part of a normal outside the span of others below which it lies in it
 _TRIES = 2000
 _AGREE = 1e-6  # difference of two forces, relative to them, up to which they are the same
 
-At = Callable[[float], tuple[float, Floats]]
-"""The path of a step: from the clock to log tau and the state."""
+At = Callable[[float], "tuple[Field, float, Floats]"]
+"""The path of a step: from the clock to the field, log tau and the state."""
 
 
 class Meeting(NamedTuple):
@@ -126,7 +128,11 @@ class Rates(NamedTuple):
     @property
     def parts(self) -> Floats:
         """The products as parts of those sums, from -1 to 1, shape (k,)."""
-        out: Floats = self.products / np.maximum(self.sizes, 1e-300)
+        return self.over(np.zeros_like(self.sizes))
+
+    def over(self, floors: Floats) -> Floats:
+        """Return the products as parts of those sums where these are no less than some floors, else of the floors."""
+        out: Floats = self.products / np.maximum(np.maximum(self.sizes, floors), 1e-300)
         return out
 
 
@@ -173,17 +179,13 @@ def effects(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Ef
 
 
 def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slopes: Floats) -> Floats:
-    """Return the derivatives of the products in the slopes, shape (k, k).
-
-    Those of slaved residuals hold where the flow stays on the kinks.
-    """
+    """Return the derivatives of the products in the slopes, shape (k, k)."""
 
     def turned(to: Floats) -> Floats:
         return normals(field.on_piece(kinks, to), log_tau, x, kinks)
 
     now, gradients = field.on_piece(kinks, slopes), turned(slopes)
-    moved = effects(now, log_tau, x, kinks).on(now.pulling(log_tau, x))
-    matrix: Floats = gradients @ (moved + now.answers(log_tau, x, moved)[1])
+    matrix: Floats = gradients @ effects(now, log_tau, x, kinks).on(now.pulling(log_tau, x))
     if np.any(turned(slopes + _STEP) != gradients):  # normals of later layers turn with slopes of earlier ones
         pull = now.pull(log_tau, x)
         steps = _STEP * np.eye(slopes.size)
@@ -195,9 +197,8 @@ def responses(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], slo
 def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
     """Return the slopes with which the flow stays on some kinks, shape (k,); nan where there are none.
 
-    By Newton's method from the slopes of the piece, or from the middle. The products are of first order in each slope
-    where residuals are not slaved, and in each product of a slope and a slaved residual where they are: one step is
-    enough for kinks of one layer.
+    By Newton's method from the slopes of the piece, or from the middle. The products are of first order in each slope:
+    one step is enough for kinks of one layer.
     """
     assert field.inputs.piece is not None
     piece = field.inputs.piece[list(kinks)]
@@ -214,8 +215,6 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
             if not np.all(np.isfinite(matrix)):
                 break
             newton = -solution(matrix / np.maximum(rate.sizes, 1e-300)[:, None], rate.parts)
-            if field.slaved:
-                newton = newton * _shares_left(field.on_piece(kinks, slopes), log_tau, x, kinks, newton)
             move = np.clip(slopes + newton, -_FARTHEST, _FARTHEST) - slopes
             if np.all(np.abs(move) <= _STUCK * np.abs(slopes)):
                 break
@@ -224,9 +223,13 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
 
 
 def magnified(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> float:
-    """Return how much larger relative errors are in the forces of samples at some kinks than in their outputs."""
-    if field.slaved:
-        return 1.0
+    """Return how much larger relative errors may be in rates at some kinks than in the outputs of their samples.
+
+    Those of the forces are, where they do not come with digits of their own; and slopes are as much smaller than 1 as
+    the force of their sample is larger than the others'.
+    """
+    if field.exact:
+        return max(1.0, 1.0 / float(np.min(_natural_slopes(field, log_tau, x, kinks), initial=1.0)))
     f, y = field.outputs(log_tau, x), np.asarray(field.problem.data.y)
     if field.problem.loss != "squared":
         return max(1.0, float(np.max(np.abs(f))))
@@ -234,18 +237,47 @@ def magnified(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> 
     return float(np.max(np.abs(y))) / max(float(np.min(residuals, initial=math.inf)), 1e-300)
 
 
+def _natural_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
+    """Return the slopes with which the samples at some kinks would pull as much as most do, at most 1, shape (k,)."""
+    pulls = np.max(np.abs(field.pulling(log_tau, x)).reshape(len(field.inputs), -1), axis=1)
+    own = pulls[_kinked(field).samples_of(field.inputs, kinks)]
+    return np.minimum(1.0, np.median(pulls) / np.maximum(own, 1e-300))
+
+
+def onto(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
+    """Return x moved onto some kinks, along their normals."""
+    if not kinks:
+        return x
+    moved: Floats = (
+        x - np.linalg.lstsq(normals(field, log_tau, x, kinks), distances(field, log_tau, x).g[list(kinks)])[0]
+    )
+    return moved
+
+
+def drawn(field: Given, log_tau: float, x: Floats, kinks: Sequence[int] = ()) -> Floats:
+    """Return x moved along some kinks to where its outputs leave the c of a field of the squared loss.
+
+    What the errors of steps do to the outputs is less than their tolerance, but times A~ it is not.
+    """
+    model, y = field.problem.model, np.asarray(field.problem.data.y)
+    wanted = y - 0.5 * field.c / np.exp(field.log_shares + field.log_stiffness(log_tau) + field.log_rate(log_tau))
+    for _ in range(2):
+        miss = field.outputs(log_tau, x) - wanted
+        rows = np.reshape(model.features(field.inputs, field.moved(log_tau, x)), (miss.size, x.size))
+        if kinks:
+            gradients = normals(field, log_tau, x, kinks)
+            rows = rows - rows @ np.linalg.pinv(gradients) @ gradients
+        lengths = np.linalg.norm(rows, axis=1)
+        seen = lengths > _INDEPENDENT * np.max(lengths, initial=0.0)
+        right = miss.ravel()[seen] / lengths[seen]
+        x = x - np.linalg.lstsq(rows[seen] / lengths[seen, None], right, rcond=_INDEPENDENT)[0]
+        x = onto(field, log_tau, x, kinks)
+    return x
+
+
 def _round_off(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> float:
     """Return which part of the terms of a rate may be round-off."""
     return min(max(_ROUND_OFF, 16.0 * _UNIT * magnified(field, log_tau, x, kinks)), _MOST_ROUND_OFF)
-
-
-def _shares_left(field: Field, log_tau: float, x: Floats, kinks: Sequence[int], move: Floats) -> Floats:
-    """Return what a slope has to move over what it would for the residuals of now, which answer to it, shape (k,)."""
-    acting, c = effects(field, log_tau, x, kinks), field.pulling(log_tau, x)
-    before = acting.on(c)
-    after = acting.on(c + field.answers(log_tau, x, before @ move[:, None])[0].reshape(c.shape))
-    left = np.sum(after * before, axis=0)
-    return np.divide(np.sum(before**2, axis=0), left, out=np.ones_like(left), where=left != 0.0)
 
 
 def solution(matrix: Floats, right: Floats) -> Floats:
@@ -290,15 +322,16 @@ def margins(field: Field, log_tau: float, x: Floats) -> tuple[Floats, Floats]:
         slopes, held = holding_slopes(field, log_tau, x, field.held), list(field.held)
         margin[held] = np.nan_to_num(np.minimum(slopes - low, 1.0 - slopes), nan=-1.0)  # nothing holds the flow there
         # the force on the other side may be so much larger that all slopes are tiny
-        noises[held] = np.minimum(1e-12, 1e-3 * np.abs(piece[held] - low))
+        least = _LEAST_SLOPE * _natural_slopes(field, log_tau, x, held) if field.exact else 0.0
+        noises[held] = np.minimum(1e-12, np.maximum(1e-3 * np.abs(piece[held] - low), least))
     return margin, noises
 
 
-def first_meeting(field: Field, at: At, start: float, end: float) -> Meeting | None:
+def first_meeting(at: At, start: float, end: float) -> Meeting | None:
     """Return the first kink that a step meets, located on its dense output; None where it stays on its piece."""
 
     def looked(clock: float) -> tuple[Floats, NDArray[np.intp]]:
-        margin, noise = margins(field, *at(clock))
+        margin, noise = margins(*at(clock))
         return margin, np.flatnonzero(margin < -noise)
 
     clocks, seen = [start], [looked(start)[0]]
@@ -375,10 +408,10 @@ def continued(
     if not kinks:
         return field.on_piece((), np.zeros(0)), x
     for _ in range(2):  # what is left of g is an error of the steps
-        gradients, g = normals(field, log_tau, x, kinks), distances(field, log_tau, x).g[kinks]
-        x = x - np.linalg.lstsq(gradients, g)[0]
+        x = onto(field, log_tau, x, kinks)
     free = np.isin(kinks, [kink for kink in field.held if kink not in met])
-    chosen = _choice(_Crossing(field, log_tau, x, kinks, tie), free)
+    crossing = _Crossing(field, log_tau, x, kinks, tie, _floors(field, log_tau, x, kinks))
+    chosen = _choice(crossing, free)
     if chosen is None:
         return None
     slopes, free = chosen
@@ -386,9 +419,22 @@ def continued(
     gradients = normals(field, log_tau, x, kinks)
     apart = gradients - gradients @ np.linalg.pinv(gradients[free]) @ gradients[free]
     resting = ~free & (np.linalg.norm(apart, axis=1) <= _DEPENDENT * np.linalg.norm(gradients, axis=1))
-    tied = ~free & ~resting & (np.abs(rates(field, log_tau, x, kinks, slopes).parts) <= tie)
+    left = rates(field, log_tau, x, kinks, slopes).over(crossing.floors)
+    tied = ~free & ~resting & (np.abs(left) <= tie)
     held, rest, grazing = (tuple(np.array(kinks)[chosen].tolist()) for chosen in (free, resting, tied))
     return replace(field, held=held, resting=rest, grazing=grazing), x
+
+
+def _floors(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]) -> Floats:
+    """Return what natural slopes at some kinks would add to their own rates, shape (k,).
+
+    Where c has digits of its own: the terms of a rate may all be tiny, while slopes have an error of round-off.
+    """
+    if not field.exact:
+        return np.zeros(len(kinks))
+    moved = effects(field, log_tau, x, kinks).on(field.pulling(log_tau, x))
+    own = np.einsum("kp,pk->k", normals(field, log_tau, x, kinks), moved)
+    return np.abs(own) * _natural_slopes(field, log_tau, x, kinks)
 
 
 Choice = tuple[Floats, NDArray[np.bool_]]
@@ -407,13 +453,14 @@ def _choice(crossing: _Crossing, free: NDArray[np.bool_]) -> Choice | None:
 
 
 class _Crossing(NamedTuple):
-    """A point on some kinks, and the part of its terms below which a rate counts as zero."""
+    """A point on some kinks, and the part of its terms, or of a floor, below which a rate counts as zero."""
 
     field: Field
     log_tau: float
     x: Floats
     kinks: Sequence[int]
     tie: float
+    floors: Floats
 
     @property
     def low(self) -> float:
@@ -431,7 +478,7 @@ class _Crossing(NamedTuple):
         now = self.solved(slopes, free)
         assert now.inputs.piece is not None
         slopes = now.inputs.piece[list(self.kinks)]
-        rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).parts
+        rate = rates(self.field, self.log_tau, self.x, self.kinks, slopes).over(self.floors)
         if not np.all(np.isfinite(rate)):
             return slopes, None
         ends = np.where(slopes == self.low, rate > self.tie, rate < -self.tie)

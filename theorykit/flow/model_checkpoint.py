@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theorykit._numerics.serial import plain
+from theorykit.flow.carried import CarriedField
 from theorykit.flow.frames import Field, Floats
 from theorykit.flow.keeper import Arrays, under
 from theorykit.flow.model_flow import Run, Segment
@@ -29,13 +30,14 @@ def pack(run: Run) -> Arrays:
         "status": run.status.name, "counts": run.counts, "slides": [[_text(x) for x in pair] for pair in run.slides],
         "numbers": [_text(x) for x in (run.log_tau, run.transient_ends, run.lost_from, run.until)],
         "first_step": _text_or_none(run.first_step),
-        "by_loss": run.by_loss, "stalled": run.stalled, "settling": run.settling,
+        "by_loss": run.by_loss, "stalled": run.stalled,
         "under_way": under_way,
         "begun": [_text(run.begun.log_tau), _text_or_none(run.begun.first_step), _text_or_none(run.begun.clock)],
         "elapsed": _text_or_none(run.elapsed),
     }  # fmt: skip
     arrays = {
         "notes": np.array(json.dumps(notes)), "x": run.x, "begun_x": run.begun.x, "sides": run.sides,
+        "c": np.zeros(0) if run.c is None else run.c, "begun_c": np.zeros(0) if run.begun.c is None else run.begun.c,
         "slaving": np.array(run.slaving).reshape(2, -1),
     }  # fmt: skip
     stretches = [(s.field, s.records, s.method, s.by_loss) for s in run.segments]
@@ -54,7 +56,7 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
     run.status, run.counts = Status[notes["status"]], notes["counts"]
     run.slides = [(float.fromhex(a), float.fromhex(b)) for a, b in notes["slides"]]
     run.log_tau, run.transient_ends, run.lost_from, until = map(float.fromhex, notes["numbers"])
-    run.by_loss, run.stalled, run.settling = notes["by_loss"], notes["stalled"], notes["settling"]
+    run.by_loss, run.stalled = notes["by_loss"], notes["stalled"]
     run.sides = arrays["sides"]
     times, errors = arrays["slaving"].tolist()
     run.slaving = times, errors
@@ -67,11 +69,12 @@ def unpack(run: Run, arrays: Mapping[str, NDArray[Any]]) -> None:
         log_tau, first_step, clock = notes["begun"]
         there, run.x, run.log_tau = run.log_tau, arrays["begun_x"], float.fromhex(log_tau)
         run.first_step, run.elapsed = _number_or_none(first_step), _number_or_none(clock)
+        run.c = arrays["begun_c"] if arrays["begun_c"].size else None
         run.begin()
         assert run.flow is not None
         run.flow.unpack(under("integrator/", arrays))
         run.records, run.log_tau, run.until = stretches[-1].records, there, until
-    run.x = arrays["x"]
+    run.x, run.c = arrays["x"], arrays["c"] if arrays["c"].size else None
     run.first_step, run.elapsed = _number_or_none(notes["first_step"]), _number_or_none(notes["elapsed"])
 
 
@@ -90,10 +93,12 @@ def _number_or_none(text: str | None) -> float | None:
 def _packed(field: Field, records: list[Record], method: str, by_loss: bool) -> Arrays:
     """Return a stretch of the flow."""
     notes = {
-        "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "held": field.held,
+        "frame": field.frame, "log_clock": field.log_clock, "slaved": field.slaved, "carried": field.carried,
+        "held": field.held,
         "resting": field.resting, "grazing": field.grazing, "method": method, "by_loss": by_loss,
         "degrees": [record.dense.shape[1] for record in records], "since": _text_or_none(field.since),
-        "negligible": field.negligible.hex(), "unfit": field.unfit,
+        "negligible": field.negligible.hex(), "log_cap": _text(field.log_cap), "origin": _text(field.origin),
+        "widths": [record.y.shape[1] for record in records],
     }  # fmt: skip
     nothing = np.zeros(0)
     return {
@@ -118,12 +123,14 @@ def _unpacked(run: Run, arrays: Mapping[str, NDArray[Any]], numbers: Reader) -> 
     inputs = run.field.inputs
     if arrays["piece"].size:
         inputs = replace(inputs, piece=arrays["piece"])
-    kind = SlavedField if notes["slaved"] else Field
+    kind = SlavedField if notes["slaved"] else CarriedField if notes["carried"] else Field
     field = kind(run.problem, inputs, notes["frame"], notes["log_clock"], held, resting, grazing)
     negligible = float.fromhex(notes["negligible"])
-    field = replace(field, since=_number_or_none(notes["since"]), negligible=negligible, unfit=tuple(notes["unfit"]))
-    n, records = run.x.size + notes["by_loss"], list[Record]()
-    for k, degree in enumerate(notes["degrees"]):
+    log_cap, origin = float.fromhex(notes["log_cap"]), float.fromhex(notes["origin"])
+    since = _number_or_none(notes["since"])
+    field = replace(field, since=since, negligible=negligible, log_cap=log_cap, origin=origin)
+    records = list[Record]()
+    for k, (degree, n) in enumerate(zip(notes["degrees"], notes["widths"], strict=True)):
         y, dense = numbers.next((1, n)), numbers.next((1, degree, n))
         records.append(Record(arrays["t"][k : k + 1], arrays["h"][k : k + 1], y, dense))
         run.spill.add(records[-1])

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from theorykit._numerics.errors import InputError
 from theorykit._numerics.roots import root_between
-from theorykit.flow.frames import KERNEL, RICH, Field
-from theorykit.flow.kinks import TIE, continued, first_meeting, magnified, sides
+from theorykit.flow.carried import CarriedField
+from theorykit.flow.frames import KERNEL, RICH, Field, Given
+from theorykit.flow.kinks import TIE, continued, drawn, first_meeting, magnified, sides
 from theorykit.flow.loss_clock import LossClock, all_fitted
 from theorykit.flow.ode import LowRankJacobian, NestedJacobian, integrator
 from theorykit.flow.ode.methods import Record
@@ -36,6 +37,8 @@ from theorykit.models import Inputs, require_zero_output
 Floats = NDArray[np.float64]
 
 _NESTED_FROM = 100.0  # log A~ from which Newton's method in the slopes of the loss, too, pays for its iterations
+_FASTEST_RESIDUAL = 1e10  # rate of nets with kinks
+_FORCE = 100.0  # tolerance of forces, relative to them, over that of the state
 _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
 _TRANSIENT = 46.0  # log of 1e20: multiples of 1/rate after which the residual is slaved
@@ -96,9 +99,7 @@ class Segment:
             starts = [record.y[0, -1] for record in self.records]
             return np.array([*starts, self.records[-1].at(0, float(self.ends[-1]))[-1]])
         clocks = np.append(self.times, self.ends[-1])
-        if self.field.since is not None:
-            return np.array([self.field.log_tau(clock) for clock in clocks])
-        return clocks if self.field.log_clock else np.log(clocks)
+        return np.array([self.field.log_tau(float(clock)) for clock in clocks])
 
     @property
     def start(self) -> float:
@@ -109,24 +110,36 @@ class Segment:
         """Return log tau at the end of every step."""
         return np.minimum(self._log_taus[1:], self.until)
 
-    def at(self, clock: float) -> tuple[float, Floats]:
-        """Return log tau and x at a time of its clock."""
+    def at(self, clock: float) -> tuple[Field, float, Floats]:
+        """Return the field, with its c where that is known, log tau and x at a time of its clock."""
         step = int(np.clip(np.searchsorted(self.times, clock, side="right") - 1, 0, len(self.records) - 1))
-        state = self.records[step].at(0, clock)
-        return (float(state[-1]), state[:-1]) if self.by_loss else (self.field.log_tau(clock), state)
+        return read(self.field, self.records[step].at(0, clock), clock, self.by_loss)
 
-    def state(self, log_tau: float) -> Floats:
-        """Return x at one time."""
+    def state(self, log_tau: float) -> tuple[Field, Floats]:
+        """Return the field, with its c where that is known, and x at one time."""
+        field, _, x = self.at(self._clock(log_tau))
+        return field, x
+
+    def _clock(self, log_tau: float) -> float:
+        """Return the time of its clock, within the step that a time lies in."""
         step = int(np.clip(np.searchsorted(self._log_taus, log_tau, side="right") - 1, 0, len(self.records) - 1))
         start, end = float(self.times[step]), float(self.ends[step])
         record = self.records[step]
         if not self.by_loss:
-            return record.at(0, min(max(self.field.clock(log_tau), start), end))
+            return min(max(self.field.clock(log_tau), start), end)
         low, high = (record.at(0, clock)[-1] for clock in (start, end))
         if not low < log_tau < high:
-            return record.at(0, start if log_tau <= low else end)[:-1]
-        clock = root_between(lambda s: float(record.at(0, s)[-1]) - log_tau, start, end, 1e-15 * max(end, end - start))
-        return record.at(0, clock)[:-1]
+            return start if log_tau <= low else end
+        return root_between(lambda s: float(record.at(0, s)[-1]) - log_tau, start, end, 1e-15 * max(end, end - start))
+
+
+def read(field: Field, state: Floats, clock: float, by_loss: bool) -> tuple[Field, float, Floats]:
+    """Return the field, with its c where that is part of a state, log tau and x."""
+    x, rest = np.split(state, [field.problem.model.parameters])
+    if by_loss:
+        return field, float(rest[0]), x
+    now, log_tau = field.at(clock), field.log_tau(clock)
+    return now.given(rest * math.exp(now.log_rate(log_tau))) if rest.size else field, log_tau, x
 
 
 @dataclass
@@ -212,6 +225,7 @@ class Begun(NamedTuple):
     x: Floats
     first_step: float | None
     clock: float | None
+    c: Floats | None = None
 
 
 class Run:
@@ -245,7 +259,7 @@ class Run:
         self.zero_output = zero_output
         self.decaying = problem.log_weight_decay > -math.inf
         self.size = float(np.linalg.norm(problem.direction))
-        self.feature_size = _feature_size(problem, inputs)
+        self.feature_size = _feature_size(problem, inputs, problem.direction)
         y = np.asarray(problem.data.y, dtype=np.float64)
         self.output_unit = (float(np.sqrt(np.mean(y**2))) or 1.0) if problem.loss == "squared" else 1.0
         self.h_unit = self.output_unit / self.feature_size
@@ -257,13 +271,23 @@ class Run:
         self.origin = np.zeros_like(problem.direction)
         if not kernel and self.size > 0.0:
             self.origin = problem.direction * math.exp(problem.log_alpha)
+        kinks = sides(self.field, math.log(rtol), self.origin).size
+        self.kinked = 0 < kinks <= _MOST_KINKS
         self.slaved_from = SLAVED_FROM if self._solvable else min(SLAVED_FROM, max(_SLAVED, 10.0 / rtol))
         self.by_loss = False
         self.x = self.origin
+        carried = problem.loss == "squared" and self.decaying and self.kinked
+        if carried:
+            log_cap = math.log(_FASTEST_RESIDUAL) - math.log(2.0 * self.feature_size**2)
+            self.field = replace(self.field, log_cap=log_cap - self._log_shift(self.field))
         self.log_tau, self.x = self._start()
+        self.c: Floats | None = None  # per unit of tau, where that is part of the state
+        if carried:
+            f = self.field.outputs(self.log_tau, self.x)
+            self.c = self.field.cotangent(self.log_tau, f).ravel() * math.exp(-self.field.log_rate(self.log_tau))
+            self.field = _as(CarriedField, self.field)
         self.first = self.log_tau
         self.transient_ends = self._transient()
-        self.settling = False  # whether a sample is being fitted behind a kink and residuals are not slaved till it is
         self.slides = list[tuple[float, float]]()
         self.begun_unit = 0.0  # that of the segment under way
         self.met: int | None = None  # the kink at which the last step ended
@@ -275,7 +299,7 @@ class Run:
         self.sides = sides(self.field, self.log_tau, self.x)
         if self.sides.size > 0:
             self.counts["kinks"] = 0
-        if 0 < self.sides.size <= _MOST_KINKS:
+        if self.kinked:
             self.field = replace(self.field, inputs=replace(self.field.inputs, piece=self.sides))
             self._go_on([])
 
@@ -284,16 +308,24 @@ class Run:
 
         Where the flow is at once at the same kink again, it may be along it but for the errors of steps.
         """
+        field = self._here()
         known = TIE
         if self.stalled > 0:
-            known = max(TIE, min(0.1 * self.rtol * magnified(self.field, self.log_tau, self.x, met), _LARGEST_TIE))
+            known = max(TIE, min(0.1 * self.rtol * magnified(field, self.log_tau, self.x, met), _LARGEST_TIE))
         tie = min(TIE * 10.0 ** min(self.stalled, 10), known)
-        field = self.field if self.elapsed is None else self.field.at(self.elapsed)
         way = continued(field, self.log_tau, self.x, met, tie)
         if way is None:
             self.status = Status.KINKS
-        else:
-            self.field, self.x = replace(way[0], log_pace=0.0), way[1]
+            return
+        field, self.x = way
+        if isinstance(field, Given):
+            self.x = drawn(field, self.log_tau, self.x, [*field.held, *field.resting, *met])
+        self.field = _as(type(self.field), replace(field, log_pace=0.0))
+
+    def _here(self) -> Field:
+        """Return the field at this point, with its c where that is part of the state."""
+        field = self.field if self.elapsed is None else self.field.at(self.elapsed)
+        return field if self.c is None else field.given(self.c * math.exp(field.log_rate(self.log_tau)))
 
     @property
     def _solvable(self) -> bool:
@@ -348,6 +380,8 @@ class Run:
         if rates.size == 0:  # no unit sees any sample: there is no force
             return math.inf
         low, high = float(rates.min()), float(rates.max())
+        if self.field.carried:
+            return max(math.log(_TRANSIENT) - high, self.log_tau)
         if low > math.log(self.slaved_from):
             return max(math.log(_TRANSIENT) - low, self.log_tau)
         if high > math.log(_UNRESOLVED):
@@ -357,6 +391,11 @@ class Run:
                 f"rates to {_UNRESOLVED:g}, or all from {self.slaved_from:g} on: a smaller log_A, other features",
             )
         return math.inf
+
+    def _log_shift(self, field: Field) -> float:
+        """Return the logarithm of A~ in the kernel frame over A~ in that of a field, now."""
+        scale = self.problem.log_alpha if field.frame == RICH else 0.0
+        return 2.0 * (self.problem.model.degree - 1) * scale
 
     def step(self) -> None:
         """Take a step, where needed the first of a segment, and end the segment where its frame or clock ends."""
@@ -379,7 +418,7 @@ class Run:
         negligible = _NEGLIGIBLE * self.rtol * self.unit() / math.sqrt(self.problem.model.parameters)
         field = self.field = replace(self.field, negligible=negligible)
         self.until = self._until()
-        self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step, self.elapsed)
+        self.records, self.begun = [], Begun(self.log_tau, self.x, self.first_step, self.elapsed, self.c)
         start = field.clock(self.log_tau) if self.elapsed is None else self.elapsed
         ends = start, field.clock(self.until)
         self.begun_unit = self.unit()
@@ -396,7 +435,6 @@ class Run:
         self._take(record, flow)
         self._note_slaving(before)
         changes = self._leaves_frame() or self._leaves_manifold() or self._leaves_clock() or self._shrinks()
-        changes = changes or self._has_settled()
         return changes or self.met is not None
 
     def _end(self, flow: Integrator) -> None:
@@ -418,10 +456,9 @@ class Run:
         if self.status is Status.RUNNING:
             self._change()
 
-    def _at(self, record: Record, clock: float) -> tuple[float, Floats]:
-        """Return log tau and x at a time in a step."""
-        state = record.at(0, clock)
-        return (float(state[-1]), state[:-1]) if self.by_loss else (self.field.log_tau(clock), state)
+    def _at(self, record: Record, clock: float) -> tuple[Field, float, Floats]:
+        """Return the field, with its c where that is known, log tau and x at a time in a step."""
+        return read(self.field, record.at(0, clock), clock, self.by_loss)
 
     def _up_to_kink(self, record: Record) -> Record:
         """Return a step, shortened to where it meets a kink."""
@@ -430,7 +467,7 @@ class Run:
             return record
         start, end = float(record.t[0]), float(record.t[0] + record.h[0])
         with np.errstate(all="ignore"):
-            meeting = first_meeting(self.field, lambda clock: self._at(record, clock), start, end)
+            meeting = first_meeting(lambda clock: self._at(record, clock), start, end)
         if meeting is None:
             return record
         self.met = meeting.kink
@@ -445,30 +482,36 @@ class Run:
     def _count_kinks(self, record: Record) -> None:
         """Count the kinks of a large net on whose other side a step ends."""
         if self.sides.size > 0:
-            before, self.sides = self.sides, sides(self.field, *self._at(record, float(record.t[0] + record.h[0])))
+            before, self.sides = self.sides, sides(*self._at(record, float(record.t[0] + record.h[0])))
             self.counts["kinks"] += int(np.sum(before != self.sides))
 
     def _take(self, record: Record, flow: Integrator) -> None:
         """Take over where the last step ends."""
-        if self.met is not None:
-            self.log_tau, self.x = self._at(record, float(record.t[0] + record.h[0]))
-        elif self.by_loss:
+        _, self.log_tau, self.x = self._at(record, float(record.t[0] + record.h[0]))
+        if self.met is None and self.by_loss:
             state = flow.y
             self.x, self.log_tau = state[:-1], float(state[-1])
-        else:
-            self.x, self.log_tau = flow.y, self.field.log_tau(flow.t)
+        elif self.met is None:
+            self.x, self.log_tau = flow.y[: self.x.size], self.field.log_tau(flow.t)
+        if self.field.carried:
+            self.c = record.at(0, float(record.t[0] + record.h[0]))[self.x.size :]
         if self.field.since is not None:
             self.elapsed = float(record.t[0] + record.h[0])
 
     def _note_slaving(self, before: float) -> None:
         """Add what slaving residuals has brought in the last step; what is lost may grow at rate one."""
-        if not self.field.slaved:
+        bounded = self.field.bounded(self.log_tau)
+        if not (self.field.slaved or bounded):
             return
-        rate, lost = slaving_rate(self.field, self.log_tau, self.x)
+        rate, lost = slaving_rate(self.field, self.log_tau, self.x, self._unseen())
         width = math.exp(self.log_tau) - math.exp(before) if self.decaying else 0.0
         times, errors = self.slaving
-        error = (errors[-1] if errors else 0.0) + rate * width
-        if lost:
+        kept = errors[-1] if errors else 0.0
+        if bounded and self.field.frame == KERNEL:  # there every error dies out at the rate L
+            L = self.problem.model.degree
+            kept, width = kept * math.exp(-L * width), -math.expm1(-L * width) / L
+        error = kept + rate * width
+        if lost and self.field.slaved:
             self.lost_from = min(self.lost_from, self.log_tau)
             error *= math.exp(min(width, 700.0))
         times.append(self.log_tau)
@@ -502,23 +545,45 @@ class Run:
         return until
 
     def _integrator(self, start: float, end: float) -> Integrator:
-        field, P = self.field, self.problem.model.parameters
-        jacobian: Callable[..., Floats] | LowRankJacobian | NestedJacobian | None = None
-        outputs = self.problem.data.n * self.problem.model.outputs
-        method = self.method
-        nested = self.problem.loss == "squared" or field.log_stiffness(self.log_tau) > _NESTED_FROM
-        if not field.slaved and P <= _DENSE:
-            whole = NestedJacobian(field.nested, field.nested_jacobian, outputs)
-            jacobian = whole if nested else field.jacobian
-            method = "radau" if method == "auto" else method  # stiff sooner or later, at once where A is huge
-        elif not field.slaved and outputs <= _LOW_RANK:
-            parts = NestedJacobian(field.nested, field.low_rank_jacobian, outputs, dense=False)
-            jacobian = parts if nested else LowRankJacobian(field.low_rank_jacobian, rank=outputs)
+        if self.field.carried:
+            return self._carrying(start, end)
+        P = self.problem.model.parameters
+        jacobian, method = self._linearised()
         atol = self.rtol * self.unit() / math.sqrt(P)
         return integrator(
-            field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
+            self.field, self.x, (start, end), method=method, jacobian=jacobian, rtol=self.rtol, atol=atol,
             first_step=self._first_step(end - start),
         )  # fmt: skip
+
+    def _carrying(self, start: float, end: float) -> Integrator:
+        """Return the integrator of (x, c)."""
+        field, P = self.field, self.problem.model.parameters
+        assert self.c is not None
+        m = self.c.size
+        atol = np.full(P + m, self.rtol * self.unit() / math.sqrt(P))
+        atol[P:] = _FORCE * self.rtol * max(float(np.median(np.abs(self.c))), 1e-300)
+        low_rank = P + m > _DENSE and 4 * m < P
+        jacobian = LowRankJacobian(field.low_rank_jacobian, rank=2 * m) if low_rank else field.jacobian
+        method = self.method if self.method.startswith("radau") else "radau"
+        return integrator(
+            field, np.append(self.x, self.c), (start, end), method=method, jacobian=jacobian, rtol=self.rtol,
+            atol=atol, first_step=self._first_step(end - start),
+        )  # fmt: skip
+
+    def _linearised(self) -> tuple[Callable[..., Floats] | LowRankJacobian | NestedJacobian | None, str]:
+        """Return the Jacobian in the form that suits the field, None where it is not needed or too large; the method.
+
+        Small systems are stiff sooner or later, at once where A~ is huge.
+        """
+        field, P, outputs = self.field, self.problem.model.parameters, self.problem.data.n * self.problem.model.outputs
+        if field.slaved or not (P <= _DENSE or outputs <= _LOW_RANK):
+            return None, self.method
+        dense = P <= _DENSE
+        method = "radau" if dense and self.method == "auto" else self.method
+        if self.problem.loss == "squared" or field.log_stiffness(self.log_tau) > _NESTED_FROM:
+            parts = field.nested_jacobian if dense else field.nested_low_rank_jacobian
+            return NestedJacobian(field.nested, parts, outputs, dense), method
+        return field.jacobian if dense else LowRankJacobian(field.low_rank_jacobian, rank=outputs), method
 
     def _by_loss(self) -> Integrator:
         """Return the integrator of (x, log t) in the clock of the loss, which has no end of its own."""
@@ -579,21 +644,22 @@ class Run:
             if self.stalled > 2 * self.sides.size:
                 self.status = Status.KINKS
             field = self.field
-        if self.met is None and self._has_settled():
-            field = self.field = _as(SlavedField, replace(self._by_tau(field), unfit=self._unfit()))
-            self.first_step, self.settling = None, False
-        elif field.since is not None and (self.met is not None or self.log_tau >= self._counts_until(field.since)):
+        elif isinstance(here := self._here(), Given):
+            self.x = drawn(here, self.log_tau, self.x, [*field.held, *field.resting])
+        if field.since is not None and (self.met is not None or self.log_tau >= self._counts_until(field.since)):
             field = self.field = self._by_tau(field)
         if self._leaves_frame():
             sigma = math.exp(field.log_sigma(self.log_tau))
             self.x = sigma * field.moved(self.log_tau, self.x)
-            field = replace(field, frame=RICH)
+            shift = 2.0 * (self.problem.model.degree - 1) * field.log_sigma(self.log_tau)
+            field = replace(field, frame=RICH, log_cap=field.log_cap - shift)
+            self.c = self.c if self.c is None else self.c * math.exp(-shift)
         by_loss, self.by_loss = self.by_loss, self.by_loss or self._leaves_clock()
         if self.decaying and self.log_tau >= _LOG_CLOCK_ENDS:
             field = replace(field, log_clock=False)
         if self.log_tau >= self.transient_ends:
-            self.field = replace(field, unfit=self._unfit())
-            field = _as(SlavedField if self._settled() else Field, self.field)
+            self.field = field
+            field = _as(SlavedField, field) if self._settled() else field
         elif self._leaves_manifold():
             field = _as(Field, field)
         if self.first_step is not None and field.log_clock != self.field.log_clock:
@@ -602,8 +668,15 @@ class Run:
             self.first_step = None
         self.field = field
         if self.met is not None and not self.by_loss:
-            self.field = self._from_here(field)
+            self.field = self._layered(field) if field.carried else self._from_here(field)
         self.met = None
+
+    def _layered(self, field: Field) -> Field:
+        """Return the field in a clock that resolves behind a kink how the residuals come to what they are there."""
+        if field.log_clock:
+            return field
+        self.first_step = 1.0 / _FASTEST_RESIDUAL
+        return replace(field, origin=math.exp(self.log_tau))
 
     def _from_here(self, field: Field) -> Field:
         """Return the field in a clock that counts from here if the flow is too fast behind a kink for digits of tau.
@@ -614,19 +687,11 @@ class Run:
             return field
         counting = replace(field, since=math.exp(self.log_tau))
         log_rate, velocity = self._speed(counting)
-        newly_seen = field.slaved and log_rate > math.log(self.slaved_from)
-        if newly_seen:  # a sample that was unfit
-            counting = _as(Field, counting.sliding(self.log_tau, self.x))
-            log_rate, velocity = self._speed(counting)
         if log_rate + self.log_tau < math.log(_FASTEST):
             return field
         self.elapsed = math.log(0.01 * math.sqrt(self.rtol)) - log_rate
         self.x = self.x + velocity * (0.01 * math.sqrt(self.rtol))
         self.first_step = _FIRST_STEP
-        if newly_seen:  # other forces do the holding than those of slaved residuals
-            self.field, self.settling = counting, True
-            self._go_on(list(field.held))
-            return self.field
         return counting
 
     def _speed(self, counting: Field) -> tuple[float, Floats]:
@@ -663,13 +728,9 @@ class Run:
         self.elapsed = None
         return replace(field, since=None)
 
-    def _has_settled(self) -> bool:
-        """Return whether a sample that came to be seen is fitted, so that the residual can be slaved again."""
-        return self.settling and self.field.since is not None and self._is_settled()
-
-    def _unfit(self) -> tuple[int, ...]:
+    def _unseen(self) -> tuple[int, ...]:
         """Return the samples that no unit sees, or only along kinks that it is held at: their outputs are 0."""
-        if self.field.inputs.piece is None or self.problem.loss != "squared":
+        if self.field.inputs.piece is None:
             return ()
         field, y = self.field, np.asarray(self.problem.data.y)
         off = field.on_piece(field.held, np.zeros(len(field.held)))
@@ -677,22 +738,21 @@ class Run:
         lost = np.abs(field.outputs(self.log_tau, self.x)) < _UNFIT * np.abs(y)
         return tuple(np.flatnonzero(lost & (lengths < _FLAT * np.max(lengths))).tolist())
 
-    def _is_settled(self) -> bool:
-        """Return whether the residual has reached the slaved one."""
-        field = replace(self.field, unfit=self._unfit())
-        return settled(field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
-
     def _settled(self) -> bool:
         """Return whether the residual has reached the slaved one; if it has not, wait twice as long.
 
         Where it never does, since what the features cannot fit moves them, it is followed as far as it has digits.
         """
-        if drives(self.field, self.log_tau, self.x):
+        if drives(self.field, self.log_tau, self.x, self._unseen()):
             self.transient_ends = math.inf
-            if float(directions(self.field, self.log_tau, self.x).log_rates[0]) > math.log(_UNRESOLVED):
+            log_rate = float(directions(self.field, self.log_tau, self.x).log_rates[0])
+            if log_rate > math.log(_UNRESOLVED) or self.field.bounded(self.log_tau):
                 self.status = Status.UNFIT
             return False
-        there = self._is_settled()
+        if self.field.carried:
+            self.transient_ends = math.inf
+            return False
+        there = settled(self.field, self.log_tau, self.x, 10.0 * self.output_unit / self.slaved_from)
         self.transient_ends = math.inf if there else self.log_tau + math.log(2.0)
         return there
 
@@ -717,13 +777,13 @@ class Run:
 
 def _as(kind: type[Field], field: Field) -> Field:
     """Return the same field with its residuals treated in another way."""
-    return kind(**{entry.name: getattr(field, entry.name) for entry in fields(field)})
+    return kind(**{entry.name: getattr(field, entry.name) for entry in fields(Field)})
 
 
-def _feature_size(problem: Problem, inputs: Inputs) -> float:
-    """Return the largest norm of an output's gradient at theta_bar over some samples; 1 where all vanish."""
+def _feature_size(problem: Problem, inputs: Inputs, theta: Floats) -> float:
+    """Return the largest norm of an output's gradient over some samples; 1 where all vanish."""
     model, largest = problem.model, 0.0
     for index in np.unique(np.linspace(0, len(inputs) - 1, _SAMPLES).astype(np.intp)):
-        kernel = model.ntk(model.inputs(inputs.values[index : index + 1]), theta=problem.direction)
+        kernel = model.ntk(model.inputs(inputs.values[index : index + 1]), theta=theta)
         largest = max(largest, float(np.max(kernel)))
     return math.sqrt(largest) or 1.0

@@ -36,10 +36,6 @@ _LOST = (
     "from {} on some directions of the tangent kernel are below round-off, and nothing is known of what may "
     "grow along them again: the errors say so"
 )
-_UNSEEN = (
-    "on part of the way no unit saw {} of the samples, and the residuals of the others were slaved: how such flows go "
-    "on where one comes to be seen has not been confirmed, take other starts, too"
-)
 _STUCK = (
     "no step succeeds any more: what drives the flow leaves the float range there, or cannot be resolved at such "
     "scales; try a smaller log_alpha, another rtol, or a start with zero output"
@@ -69,9 +65,6 @@ class ModelPath:
         if slides:
             first, last = (self._clock(log_tau) for log_tau in (slides[0][0], slides[-1][1]))
             parts.append(f"slid along kinks between {first} and {last}, in {len(slides)} stretches")
-        unfit = [len(segment.field.unfit) for segment in self.integration.segments if segment.field.slaved]
-        if any(unfit):
-            parts.append(_UNSEEN.format(max(unfit)))
         if math.isfinite(self.integration.lost_from):
             parts.append(_LOST.format(self._clock(self.integration.lost_from)))
         return "; ".join(parts)
@@ -132,11 +125,11 @@ class ModelPath:
     def state(self, log_tau: float) -> tuple[Field, Floats]:
         """Return the frame in use at a time, and the state in it."""
         segment = self._segment(log_tau)
-        x = segment.state(log_tau)
+        field, x = segment.state(log_tau)
         if log_tau < self.start:
-            origin = self.integration.origin
+            field, origin = segment.field, self.integration.origin
             x = origin + math.exp(log_tau - self.start) * (x - origin)
-        return _sliding(segment.field, log_tau, x), x
+        return _sliding(field, log_tau, x), x
 
     def _segment(self, log_tau: float) -> Segment:
         """Return the stretch that a time lies in."""
@@ -441,8 +434,8 @@ class _Terms:
 
     @classmethod
     def at(cls, problem: Problem, segment: Segment, clock: float) -> _Terms:
-        log_tau, x = segment.at(clock)
-        now = _sliding(segment.field.at(clock), log_tau, x)
+        field, log_tau, x = segment.at(clock)
+        now = _sliding(field.at(clock), log_tau, x)
         tau, log_lambda = (math.exp(log_tau), problem.log_weight_decay) if now.decaying else (0.0, 0.0)
         f = now.outputs(log_tau, x)
         log_loss = now.log_loss(log_tau, x, f)

@@ -15,21 +15,20 @@ which is enough while they lie close together.
 Directions with s_i below about 1e-8 of the largest are lost in the round-off of w_i: they are faded out. What all that
 may do is estimated by `slaving_rate` and, since what is lost may grow again, taken to grow at rate one from then on.
 
-What no direction fits of the targets is not slaved, and neither are samples that no unit of a ReLU net sees: their
-residuals are of order one. The slaved ones answer at once to every other force on the outputs.
+What no direction fits of the targets is not slaved: that residual is of order one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from theorykit.flow.frames import KERNEL, LARGEST, Field, Floats
-from theorykit.losses import log_derivatives
+from theorykit.flow.frames import KERNEL, Field, Floats
 
 SLAVED_FROM = 1e9  # smallest rate of the residual from which it is slaved, where anything else is affordable
 _FADED = 1e-8  # singular value, relative to the largest, below which a direction is faded out
@@ -76,6 +75,11 @@ class SlavedField(Field):
         """Whether residuals are slaved."""
         return True
 
+    @property
+    def exact(self) -> bool:
+        """Whether c has more digits than the outputs."""
+        return True
+
     def force(self, log_tau: float, x: Floats) -> Floats:
         """Return what the residuals add to dx/dclock."""
         piece = self.inputs.piece
@@ -89,48 +93,15 @@ class SlavedField(Field):
         if parts.w is None:
             return np.asarray(model.vjp(moved, self.inputs, self.cotangent_at(log_tau, x, np.zeros(0))))
         force: Floats = self._per_clock(log_tau) * (parts.w @ (parts.kept * parts.slaved))
-        if self.unfit:
-            other = model.vjp(moved, self.inputs, self._unslaved(log_tau, x))
-            force = force + other + self.answers(log_tau, x, other[:, None])[1][:, 0]
         return force
 
     def pull(self, log_tau: float, x: Floats) -> Floats:
         """Return the force."""
         return self.force(log_tau, x)
 
-    def pulling(self, log_tau: float, x: Floats) -> Floats:
-        """Return the c of `pull`."""
-        return self.cotangent_at(log_tau, x, np.zeros(0))
-
-    def answers(self, log_tau: float, x: Floats, changes: Floats) -> tuple[Floats, Floats]:
-        """Return the changes of c and of the force that take away again what would move the outputs."""
-        parts, moved = directions(self, log_tau, x), self.moved(log_tau, x)
-        shares, features = np.sqrt(self.problem.shares), self.problem.model.features(self.inputs, moved)
-        inverse = np.divide(parts.kept, parts.s, out=np.zeros_like(parts.s), where=parts.seen)
-        w = (features.T @ (shares[:, None] * parts.v)) * inverse
-        turned = -w.T @ changes
-        return shares[:, None] * (parts.v @ (inverse[:, None] * turned)), w @ turned
-
     def cotangent_at(self, log_tau: float, x: Floats, f: Floats) -> Floats:
         """Return c, per unit of the clock."""
-        c = self._pulled(log_tau, directions(self, log_tau, x))
-        if self.unfit:
-            other = self._unslaved(log_tau, x)
-            force = self.problem.model.vjp(self.moved(log_tau, x), self.inputs, other)
-            c = c + other + self.answers(log_tau, x, force[:, None])[0][:, 0]
-        return c
-
-    def _unslaved(self, log_tau: float, x: Floats) -> Floats:
-        """Return c of the samples that are unfit, per unit of the clock."""
-        c = np.zeros(len(self.inputs))
-        if self.unfit:
-            some, f, y = list(self.unfit), self.outputs(log_tau, x), np.asarray(self.problem.data.y)
-            logs, signs = log_derivatives("squared", f[some], y[some])
-            logs = logs + self.log_shares[some] + self._log_factor(log_tau)
-            c[some] = -signs * np.exp(np.minimum(logs, LARGEST))
-        return c
-
-    def _pulled(self, log_tau: float, parts: Parts) -> Floats:
+        parts = directions(self, log_tau, x)
         inverse = np.divide(parts.kept * parts.slaved, parts.s, out=np.zeros_like(parts.s), where=parts.seen)
         pulled: Floats = self._per_clock(log_tau) * np.sqrt(self.problem.shares) * (parts.v @ inverse)
         return pulled
@@ -162,7 +133,7 @@ def directions(field: Field, log_tau: float, x: Floats) -> Parts:
 
 
 def _directions(field: Field, log_tau: float, x: Floats) -> Parts:
-    w, s, v = _decomposed(field, field.moved(log_tau, x), np.delete(np.arange(len(field.inputs)), field.unfit))
+    w, s, v = _decomposed(field, field.moved(log_tau, x))
     problem = field.problem
     shares, degree = np.sqrt(problem.shares), problem.model.degree
     ratio = np.minimum(_FADED * s[0] / np.maximum(s, 1e-300), 1e150)
@@ -180,18 +151,14 @@ def _directions(field: Field, log_tau: float, x: Floats) -> Parts:
     return Parts(w, s, v, slaved, log_rates, kept, seen, seen & (faded < 0.5))
 
 
-def _decomposed(field: Field, moved: Floats, fit: NDArray[np.intp]) -> tuple[Floats | None, Floats, Floats]:
-    """Return w, s, v, largest first, of the samples that are fit; of the kernel (w is None) where that is as good."""
+def _decomposed(field: Field, moved: Floats) -> tuple[Floats | None, Floats, Floats]:
+    """Return w, s, v, largest first; of the kernel (w is None) where that is as good."""
     model, shares = field.problem.model, np.sqrt(field.problem.shares)
-    kernel = (shares[:, None] * model.ntk(field.inputs, theta=moved) * shares)[np.ix_(fit, fit)]
-    eigenvalues, vectors = np.linalg.eigh(kernel)
+    eigenvalues, vectors = np.linalg.eigh(shares[:, None] * model.ntk(field.inputs, theta=moved) * shares)
     if eigenvalues[0] > _CLOSE**2 * eigenvalues[-1]:
-        v = np.zeros((shares.size, fit.size))
-        v[fit] = vectors[:, ::-1]
-        return None, np.sqrt(eigenvalues[::-1]), v
-    features = (shares[:, None] * np.reshape(model.features(field.inputs, moved), (shares.size, -1)))[fit]
-    v = np.zeros((shares.size, min(features.shape)))
-    v[fit], s, w = np.linalg.svd(features, full_matrices=False)
+        return None, np.sqrt(eigenvalues[::-1]), np.ascontiguousarray(vectors[:, ::-1])
+    features = shares[:, None] * np.reshape(model.features(field.inputs, moved), (shares.size, -1))
+    v, s, w = np.linalg.svd(features, full_matrices=False)
     return w.T, s, v
 
 
@@ -201,11 +168,17 @@ def log_rates_to_slave(field: Field, log_tau: float, x: Floats) -> Floats:
     return parts.log_rates[parts.seen & ~parts.lost]
 
 
-def slaving_rate(field: Field, log_tau: float, x: Floats) -> tuple[float, bool]:
-    """Return the error of the velocity relative to |x| per unit of tau, and whether directions are being lost."""
+def slaving_rate(field: Field, log_tau: float, x: Floats, unseen: Sequence[int] = ()) -> tuple[float, bool]:
+    """Return the error of the velocity relative to |x| per unit of tau, and whether directions are being lost.
+
+    Samples that no unit sees are none of the slaved ones.
+    """
     parts = directions(field, log_tau, x)
     late = 1.0 - parts.kept + np.exp(-np.maximum(parts.log_rates, 0.0))
-    wrong = float(np.linalg.norm((late * parts.slaved)[parts.seen]))
+    slaved = parts.slaved
+    if len(unseen):
+        slaved = slaved * (1.0 - np.linalg.norm(parts.v[list(unseen)], axis=0) ** 2)
+    wrong = float(np.linalg.norm((late * slaved)[parts.seen]))
     return wrong / max(float(np.linalg.norm(x)), 1e-300), bool(np.any(parts.lost))
 
 
@@ -216,8 +189,8 @@ def _left(parts: Parts, residual: Floats) -> Floats:
     return left
 
 
-def drives(field: Field, log_tau: float, x: Floats) -> bool:
-    """Return whether what no slaved direction fits of the targets moves the features.
+def drives(field: Field, log_tau: float, x: Floats, unseen: Sequence[int] = ()) -> bool:
+    """Return whether what no slaved direction fits of the targets moves the features, but for samples no unit sees.
 
     Its gradient vanishes here. If it does so nearby, too, no parameters can fit it: it stays as it is. Else it moves
     the features by as much as it is large, and not by what weight decay asks for.
@@ -225,7 +198,7 @@ def drives(field: Field, log_tau: float, x: Floats) -> bool:
     parts, problem, moved = directions(field, log_tau, x), field.problem, field.moved(log_tau, x)
     shares, y = np.sqrt(problem.shares), np.asarray(problem.data.y)
     left = _left(parts, shares * (field.outputs(log_tau, x) - y))
-    left[list(field.unfit)] = 0.0
+    left[list(unseen)] = 0.0
     size = float(np.linalg.norm(left))
     if size <= _LEFT * float(np.linalg.norm(shares * y)):
         return False

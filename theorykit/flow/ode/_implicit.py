@@ -264,7 +264,7 @@ def advance(
     z, w, stages, g = work[0], work[1], work[2], work[3]
     scale, error, moved = np.empty(n), np.empty(n), np.empty(n)
     double = np.empty(n, dtype=np.complex128)
-    inners, new_inner, factors = np.empty((s, m)), np.empty(m), j[j.shape[0] - 2 * m :]
+    given, inners, new_inner, factors = np.empty(n + m), np.empty((s, m)), np.empty(m), j[j.shape[0] - 2 * m :]
     recorded, next_wanted = 0, 0
     for _ in range(most):
         if recorded == times.shape[0]:
@@ -281,12 +281,16 @@ def advance(
             if final:
                 size_h = abs(t_end - t)
             h = direction * size_h
+            if m and state[H_OLD] == 0.0:
+                inner[:] = _nested_value(nested, nested_pack, t, y, inner, moved)
+                counts[EVALUATIONS] += 1
             if kind != KRYLOV:
                 if state[HAVE_JACOBIAN] == 0.0:
+                    given[:n], given[n:] = y, inner
                     if numerical:
                         _differences(rhs, pack, t, y, f, size_h, rtol, atol, j, counts)
                     else:
-                        jac(t, y, jac_pack, j)
+                        jac(t, given, jac_pack, j)
                     counts[JACOBIANS] += 1
                     state[HAVE_JACOBIAN], state[FRESH], state[FACTORED_H] = 1.0, 1.0, 0.0
                 if h != state[FACTORED_H]:
@@ -304,9 +308,6 @@ def advance(
                 z[:, :] = 0.0
             else:
                 extrapolate(h, state[H_OLD], last, series, c, scale, z)
-            if m and state[H_OLD] == 0.0:
-                inner[:] = _nested_value(nested, nested_pack, t, y, inner, moved)
-                counts[EVALUATIONS] += 1
             for i in range(s if m else 0):
                 inners[i] = inner
             good, iterations, rate, eta = _newton(

@@ -323,9 +323,10 @@ def _jacobian(jacobian: Any, args: tuple[Any, ...], y0: Array, t0: float) -> Any
         if rank > n and not whole:
             raise InputError("jacobian.rank", str(rank), f"at most {n}, the number of unknowns")
         shape = ((n if whole else 1) + 2 * rank, n)
-    function = Function(jacobian, args, shape, "jacobian")
+    inner = jacobian.rank if isinstance(jacobian, NestedJacobian) else 0
+    function = Function(jacobian, args, shape, "jacobian", inner)
     with np.errstate(all="ignore"):
-        function(t0, y0)
+        function(t0, np.concatenate([y0, np.zeros(inner)]))
     return function
 
 

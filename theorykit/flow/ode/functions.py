@@ -63,8 +63,11 @@ class Function:
         Its parameters: those of a numba function, or the address of a callback into Python.
     """
 
-    def __init__(self, function: Any, arguments: tuple[Any, ...], shape: tuple[int, ...], name: str) -> None:
+    def __init__(
+        self, function: Any, arguments: tuple[Any, ...], shape: tuple[int, ...], name: str, inner: int = 0
+    ) -> None:
         self.function, self.arguments, self.shape, self.name = function, arguments, shape, name
+        self._given = shape[-1] + inner  # numbers that it is a function of
         self.failure: BaseException | None = None
         self._views: dict[int, Array] = {}
         self.is_compiled = isinstance(function, Dispatcher)
@@ -92,7 +95,9 @@ class Function:
 
     def _evaluate(self, t: float, y: Array) -> Any:
         if isinstance(self.function, LowRankJacobian | NestedJacobian):
-            parts = first, u, v = self.function.parts(t, y, *self.arguments)
+            n = self.shape[-1]
+            given = (y[:n], y[n:]) if isinstance(self.function, NestedJacobian) else (y,)
+            parts = first, u, v = self.function.parts(t, *given, *self.arguments)
             try:
                 return np.vstack([np.atleast_2d(first), np.transpose(u), np.transpose(v)])
             except ValueError:
@@ -111,7 +116,7 @@ class Function:
     def _serve(self, t: float, y_address: int, out_address: int) -> int:
         """Answer the driver: 0, or 1 with the exception kept for `reraise`."""
         try:
-            y = self._view(y_address, self.shape[-1:])
+            y = self._view(y_address, (self._given,))
             # a copy: the user may keep it, the driver will overwrite its own
             self._store(self._evaluate(t, y.copy()), self._view(out_address, self.shape))
         except BaseException as problem:

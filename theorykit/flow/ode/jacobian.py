@@ -48,8 +48,9 @@ class NestedJacobian:
     nested : callable
         ``nested(t, y, c, *args) -> (F(t, y, c), c(t, y))``, shapes (n,) and (k,).
     parts : callable
-        ``parts(t, y, *args) -> (J, U, V)``: df/dy, shape (n, n), and dF/dc and dc/dy transposed, shapes (n, k). Where
-        `dense` is false, instead of J the d, shape (n,), of df/dy = diag(d) + U V.T: see `LowRankJacobian`.
+        ``parts(t, y, c, *args) -> (J, U, V)`` for c near c(t, y): df/dy, shape (n, n), and dF/dc and dc/dy transposed,
+        shapes (n, k). Where `dense` is false, instead of J the d, shape (n,), of df/dy = diag(d) + U V.T: see
+        `LowRankJacobian`.
     rank : int
         k.
     dense : bool
@@ -66,9 +67,9 @@ class NestedJacobian:
     ...     return turn @ y + c[0] * y, np.array([-1e8 * (y @ y - 1.0)])
     >>> def f(t, y):
     ...     return turn @ y - 1e8 * (y @ y - 1.0) * y
-    >>> def parts(t, y):
+    >>> def parts(t, y, c):
     ...     u, v = y[:, None], -2e8 * y[:, None]
-    ...     return turn - 1e8 * (y @ y - 1.0) * np.eye(2) + u @ v.T, u, v
+    ...     return turn + c[0] * np.eye(2) + u @ v.T, u, v
     >>> jacobian = NestedJacobian(nested, parts, rank=1)
     >>> flow = integrate(f, [1.0, 0.0], (0.0, 10.0), method="radau", jacobian=jacobian)
     >>> bool(np.allclose(flow.y_end, [np.cos(10.0), np.sin(10.0)], atol=1e-6))
