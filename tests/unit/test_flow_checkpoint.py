@@ -36,6 +36,7 @@ def problem_of(decay: float, loss: str = "exponential", log_alpha: float | None 
 FLOWS = {
     "kinks": (problem_of(1e-3), {"tau_end": 2.5}),
     "counted from kinks": (problem_of(1e-3), {"tau_end": 2.5}),
+    "forces in the state": (problem_of(1e-3, "squared"), {"tau_end": 3.0}),
     "loss clock": (problem_of(0.0), {"log_t_end": 20.0}),
     "slaved": (problem_of(0.0, "squared", 40.0), {"s_end": 0.6}),
 }
@@ -68,6 +69,8 @@ def test_resumed_to_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest
     if name == "counted from kinks":
         monkeypatch.setattr(model_flow, "_FASTEST", 1e-300)
         deaths = (38, 5, 90, 12)
+    if name == "forces in the state":
+        deaths = (60, 9, 120, 30)
     settings = {"rtol": 1e-5, "save": tk.SaveAt(num=5), "events": [tk.Crossing("log_norm", 1.0)], **end}
     monkeypatch.setattr(reduction, "_FIRST_CHUNK", 5)
     monkeypatch.setattr(reduction, "_CHUNK_SECONDS", 0.0)  # chunks never grow

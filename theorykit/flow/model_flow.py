@@ -38,6 +38,7 @@ Floats = NDArray[np.float64]
 
 _NESTED_FROM = 100.0  # log A~ from which Newton's method in the slopes of the loss, too, pays for its iterations
 _FASTEST_RESIDUAL = 1e10  # rate of nets with kinks
+_HARDLY = 1e-2  # part of the longest gradient of an output, and of the targets
 _FORCE = 100.0  # tolerance of forces, relative to them, over that of the state
 _UNRESOLVED = 1e13  # largest rate at which f - y, formed by subtraction, still has digits
 _SLAVED = 1e6  # smallest rate slaved where Jacobians are too large, so that stiffness costs steps; at least 10/rtol
@@ -278,8 +279,7 @@ class Run:
         self.x = self.origin
         carried = problem.loss == "squared" and self.decaying and self.kinked
         if carried:
-            log_cap = math.log(_FASTEST_RESIDUAL) - math.log(2.0 * self.feature_size**2)
-            self.field = replace(self.field, log_cap=log_cap - self._log_shift(self.field))
+            self.field = replace(self.field, log_cap=self._log_cap())
         self.log_tau, self.x = self._start()
         self.c: Floats | None = None  # per unit of tau, where that is part of the state
         if carried:
@@ -392,10 +392,12 @@ class Run:
             )
         return math.inf
 
-    def _log_shift(self, field: Field) -> float:
-        """Return the logarithm of A~ in the kernel frame over A~ in that of a field, now."""
-        scale = self.problem.log_alpha if field.frame == RICH else 0.0
-        return 2.0 * (self.problem.model.degree - 1) * scale
+    def _log_cap(self) -> float:
+        """Return the log A~ at which residuals fall at the fastest rate that is followed."""
+        degree, log_size = self.problem.model.degree, math.log(self.feature_size)
+        if self.field.frame == RICH:  # gradients are those at theta, which may grow to where the outputs are of order y
+            log_size += (degree - 1) * max(self.problem.log_alpha, math.log(self.h_unit) / degree)
+        return math.log(0.5 * _FASTEST_RESIDUAL) - 2.0 * log_size
 
     def step(self) -> None:
         """Take a step, where needed the first of a segment, and end the segment where its frame or clock ends."""
@@ -639,6 +641,8 @@ class Run:
         if self.log_tau >= self.log_tau_end:
             self.status = Status.REACHED_END
             return
+        if self.c is not None:
+            self._see()
         if self.met is not None:
             self._go_on([self.met])
             if self.stalled > 2 * self.sides.size:
@@ -671,12 +675,26 @@ class Run:
             self.field = self._layered(field) if field.carried else self._from_here(field)
         self.met = None
 
+    def _see(self) -> None:
+        """Take c of samples that hardly any unit sees, whose residuals are of order one, from their outputs.
+
+        For others c has more digits, and outputs are drawn to it.
+        """
+        assert self.c is not None
+        field, y = self._here(), np.asarray(self.problem.data.y)
+        now, f = field.sliding(self.log_tau, self.x), field.outputs(self.log_tau, self.x)
+        features = self.problem.model.features(now.inputs, now.moved(self.log_tau, self.x))
+        lengths = np.linalg.norm(np.reshape(features, (f.size, -1)), axis=1)
+        unseen = lengths <= _HARDLY * np.max(lengths)
+        unseen &= np.ravel(np.abs(f - y)) > _HARDLY * np.max(np.abs(y))
+        seen = self.field.cotangent(self.log_tau, f).ravel() * math.exp(-self.field.log_rate(self.log_tau))
+        self.c = np.where(unseen, seen, self.c)
+
     def _layered(self, field: Field) -> Field:
         """Return the field in a clock that resolves behind a kink how the residuals come to what they are there."""
-        if field.log_clock:
-            return field
-        self.first_step = 1.0 / _FASTEST_RESIDUAL
-        return replace(field, origin=math.exp(self.log_tau))
+        shortest = math.exp(-field.log_rate(self.log_tau)) / _FASTEST_RESIDUAL
+        self.first_step = shortest if self.first_step is None else min(self.first_step, shortest)
+        return field if field.log_clock else replace(field, origin=math.exp(self.log_tau))
 
     def _from_here(self, field: Field) -> Field:
         """Return the field in a clock that counts from here if the flow is too fast behind a kink for digits of tau.
