@@ -217,6 +217,8 @@ def holding_slopes(field: Field, log_tau: float, x: Floats, kinks: Sequence[int]
             newton = -solution(matrix / np.maximum(rate.sizes, 1e-300)[:, None], rate.parts)
             move = np.clip(slopes + newton, -_FARTHEST, _FARTHEST) - slopes
             if np.all(np.abs(move) <= _STUCK * np.abs(slopes)):
+                if left <= _round_off(field, log_tau, x, kinks):
+                    return slopes
                 break
             slopes = slopes + move
     return np.full_like(piece, np.nan)
